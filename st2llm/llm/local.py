@@ -38,6 +38,7 @@ class LanguageModel:
 
     revision: commit in the Hugging Face repository, None for models from elsewhere. depth: number of layers
     kept, of depth_full. sha256: hash of the weights on disk, or of the drawn weights where not pretrained.
+    config_sha256: hash of the settings of its config that it computes with.
     d_lm: width of the embedding table. token_rms: root mean square of the table's entries as the first layer
     receives them.
     """
@@ -67,6 +68,7 @@ class LanguageModel:
         # Gemma multiplies embeddings by this before its first layer.
         embedding_scale = float(getattr(model.get_input_embeddings(), "scalar_embed_scale", 1.0))
         self.token_rms = embedding_scale * float(table.float().square().mean().sqrt())
+        self.config_sha256 = model_files.config_sha256(files.folder)
         self._tokenizer_sha256 = model_files.tokenizer_sha256(files.folder)
 
     def embed(self, text: str) -> Float[Tensor, "token d_lm"]:
@@ -131,13 +133,13 @@ class LanguageModel:
 
     @property
     def identity(self) -> str:
-        """Everything that an answer depends on besides the prompt: weights, depth, arithmetic, tokenizer, engine
-        version.
+        """Everything that an answer depends on besides the prompt: weights, config, depth, arithmetic, tokenizer,
+        engine version.
         """
         arithmetic = f"{str(self.dtype).removeprefix('torch.')} {self.quant} {self.device.type}"
-        tokenizer = f"tokenizer {self._tokenizer_sha256}"
+        settings = f"config {self.config_sha256} tokenizer {self._tokenizer_sha256}"
         by_length = " by text length" if TextLengths(base_of(self.model)).matter else ""
-        return f"{self.sha256} depth {self.depth} {arithmetic} {tokenizer} engine {ENGINE_VERSION}{by_length}"
+        return f"{self.sha256} depth {self.depth} {arithmetic} {settings} engine {ENGINE_VERSION}{by_length}"
 
     @cached_property
     def engine(self) -> Engine | SingleTextEngine:

@@ -59,6 +59,9 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+_CONFIG_FILES = ("config.json", "generation_config.json")
+_BOOKKEEPING = ("_name_or_path", "transformers_version")
+"""Keys of configs that say where and with what a model was saved; nothing is computed from them."""
 GGUF_MAGIC = b"GGUF"
 REFUSED_EXIT_CODE = 3
 """Exit code of a conversion whose last line says what is wrong with the GGUF."""
@@ -87,6 +90,19 @@ def tokenizer_sha256(folder: Path) -> str:
     """The hash of everything that turns a prompt into tokens: vocabulary, special tokens and chat template."""
     files = [folder / name for name in _TOKENIZER_FILES]
     return _combined_digest([f"{path.name}:{sha256_of(path)}\n" for path in files if path.is_file()])
+
+
+def config_sha256(folder: Path) -> str:
+    """The hash of the settings that a model computes with beside its weights (rotary embeddings, scales, norms) and of
+    the tokens at which it stops.
+    """
+    configs = [_without_bookkeeping(folder / name) for name in _CONFIG_FILES]
+    return hashlib.sha256(json.dumps(configs, sort_keys=True).encode()).hexdigest()
+
+
+def _without_bookkeeping(path: Path) -> dict[str, object]:
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: value for key, value in content.items() if key not in _BOOKKEEPING}
 
 
 def resolve(name: str) -> ModelFiles:

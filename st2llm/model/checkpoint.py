@@ -52,6 +52,7 @@ class BaseModel:
             "id": llm.name,
             "revision": llm.revision,
             "sha256": llm.sha256,
+            "config_sha256": llm.config_sha256,
             "depth": llm.depth,
             "depth_full": llm.depth_full,
             "dtype": str(llm.dtype).removeprefix("torch."),
@@ -201,8 +202,9 @@ def check_base_model(folder: Path, llm: LanguageModel) -> None:
     if not (folder / BASE).exists():
         return
     base = _read_json(folder / BASE)
-    for key, expected in (("sha256", llm.sha256), ("depth", llm.depth)):
-        if base.get(key) != expected:
+    base.setdefault("config_sha256", llm.config_sha256)  # earlier versions did not record it
+    for key in ("sha256", "config_sha256", "depth"):
+        if base.get(key) != (expected := getattr(llm, key)):
             raise ConfigError(
                 f"{folder} was trained on {base.get('id')} ({key} {str(base.get(key))[:12]}), but the language model "
                 f"is {llm.name} ({key} {str(expected)[:12]}). Load the one that base.json names."

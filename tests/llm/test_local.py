@@ -1,5 +1,8 @@
 """A language model stays as it was loaded: frozen, cut where asked, the same for the same seed."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
@@ -20,6 +23,15 @@ def test_it_says_what_it_is(tiny, architecture):
     assert len(llm.sha256) == 64
     seen = llm.model.get_input_embeddings()(torch.arange(llm.tokenizer.vocab_size))
     assert llm.token_rms == pytest.approx(float((seen**2).mean() ** 0.5), rel=1e-4)
+
+
+def test_a_model_of_the_same_weights_with_another_config_is_another_one(tiny, tmp_path):
+    shutil.copytree(tiny(), tmp_path / "copy")
+    path = tmp_path / "copy" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rms_norm_eps": 0.5}))
+    own, edited = load_llm(tiny(), dtype="fp32"), load_llm(str(tmp_path / "copy"), dtype="fp32")
+    assert own.sha256 == edited.sha256
+    assert own.identity != edited.identity
 
 
 def test_words_become_rows_of_the_embedding_table(tiny):

@@ -219,3 +219,25 @@ def test_the_hash_of_a_tokenizer_sees_each_of_its_files(tiny, tmp_path, file):
     changed = model_files.tokenizer_sha256(tmp_path)
     (tmp_path / file).unlink()
     assert len({before, changed, model_files.tokenizer_sha256(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("config.json", "rope_parameters", {"rope_theta": 5e5}),
+        ("config.json", "embedding_multiplier", 12),
+        ("generation_config.json", "eos_token_id", [2, 7]),
+    ],
+)
+def test_the_hash_of_a_config_sees_what_changes_answers_but_not_who_saved_it(
+    tiny, tmp_path, file, key, value
+):
+    before = model_files.config_sha256(Path(tiny()))
+    for name in ("config.json", "generation_config.json"):
+        content = json.loads((Path(tiny()) / name).read_text())
+        saved = {**content, "transformers_version": "9", "_name_or_path": "there"}
+        (tmp_path / name).write_text(json.dumps(saved, indent=7))
+    assert model_files.config_sha256(tmp_path) == before
+    edited = {**json.loads((tmp_path / file).read_text()), key: value}
+    (tmp_path / file).write_text(json.dumps(edited))
+    assert model_files.config_sha256(tmp_path) != before

@@ -160,12 +160,13 @@ def test_the_tuned_model_has_what_was_learned_in_its_weights(tmp_path, tiny):
     assert not any("lora_" in name for name, _ in tuned.model.named_parameters())
 
 
-def test_an_adapter_is_not_put_on_another_base(tmp_path, tiny):
+@pytest.mark.parametrize("key", ["sha256", "config_sha256"])
+def test_an_adapter_is_not_put_on_another_base(tmp_path, tiny, key):
     path = write_set(tmp_path / "set")
     finetune(recipe(tiny(), path), str(path), tmp_path / "out")
     base = tmp_path / "out" / "best" / "base.json"
     said = json.loads(base.read_text())
-    base.write_text(json.dumps({**said, "sha256": "0" * 64}))
+    base.write_text(json.dumps({**said, key: "0" * 64}))
     with pytest.raises(ConfigError, match="was trained on .* Load the one that base.json names"):
         checkpoint.load_finetuned_llm(tmp_path / "out")
 

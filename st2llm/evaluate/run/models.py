@@ -78,7 +78,7 @@ class Models:
 def describe(model: LanguageModel | RemoteModel) -> dict[str, Any]:
     """Name, depth, dtype, quantisation, hash and number of parameters; for an endpoint only the name is known."""
     if isinstance(model, RemoteModel):
-        unknown = ("depth", "depth_full", "dtype", "quant", "sha256", "params")
+        unknown = ("depth", "depth_full", "dtype", "quant", "sha256", "config_sha256", "params")
         return {"name": model.name, **dict.fromkeys(unknown)}
     return {
         "name": model.name,
@@ -87,5 +87,6 @@ def describe(model: LanguageModel | RemoteModel) -> dict[str, Any]:
         "dtype": str(model.dtype).removeprefix("torch."),
         "quant": model.quant,
         "sha256": model.sha256,
+        "config_sha256": model.config_sha256,
         "params": count_parameters(model.model)[0],
     }
