@@ -34,6 +34,8 @@ ENCODER, HEAD, OPTIMISER = "encoder.safetensors", "head.safetensors", "optimiser
 ADAPTER, LLM_WEIGHTS, BASE = "adapter", "llm.safetensors", "base.json"
 _LLM_PREFIX = "backbone.base."
 """Prefix of the names of a language model's weights in arms and prompted models."""
+_SETTINGS = ("config.yaml", "config.json", "scaler.json", "adapter_config.json")
+"""Files beside the weights that predictions depend on: those of a checkpoint, of a model's folder and of peft."""
 _OLD_SUFFIX = ".old"
 PLACE_EMBEDDINGS = "encoder.embed.node.weight"
 """The name of the embeddings of the places, a row each."""
@@ -312,8 +314,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def sha256_of(folder: Path) -> str:
-    """A hash of the weights of a checkpoint folder."""
+    """A hash of all that a checkpoint predicts from: its weights, settings and scaler."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*.safetensors") if p.name != OPTIMISER):
+    weights = (path for path in folder.rglob("*.safetensors") if path.name != OPTIMISER)
+    settings = (path for path in folder.rglob("*") if path.name in _SETTINGS)
+    for path in sorted([*weights, *settings]):
+        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

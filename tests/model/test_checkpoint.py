@@ -117,3 +117,14 @@ def test_another_width_is_refused_before_anything_is_changed(width, message):
 def test_state_is_plain_json(tmp_path):
     save(tmp_path / "last")
     assert json.loads((tmp_path / "last" / "state.json").read_text())["best"] == 0.5
+
+
+@pytest.mark.parametrize("file", ["encoder.safetensors", "head.safetensors", "config.yaml", "scaler.json"])
+def test_its_hash_sees_whatever_its_predictions_depend_on(tmp_path, file):
+    save(tmp_path / "last")
+    before = checkpoint.sha256_of(tmp_path / "last")
+    save(tmp_path / "last", step=2)
+    assert checkpoint.sha256_of(tmp_path / "last") == before
+    path = tmp_path / "last" / file
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    assert checkpoint.sha256_of(tmp_path / "last") != before

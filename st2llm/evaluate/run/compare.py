@@ -97,7 +97,8 @@ def _run(
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
         studies.append(Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, predictors)))
     first = studies[0].inputs
-    resumed = store.open({**run_card(first), **_faults_json(data, faults)}, prune=prune)
+    warmup = {"warmup_data_sha256": studies[0].trained.arms.warmup_data_sha256}
+    resumed = store.open({**run_card(first), **warmup, **_faults_json(data, faults)}, prune=prune)
     for note in resumed.notes:
         reporter.note(note)
     # Controls run first: the other results mean little where the suite cannot detect a planted gain.

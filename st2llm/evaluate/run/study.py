@@ -13,6 +13,7 @@ from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.models import describe
 from st2llm.evaluate.run.runners import RUNNERS, runner_name
+from st2llm.evaluate.run.runners.sources import source_sha256
 from st2llm.evaluate.run.runners.trained import TrainedRunner
 from st2llm.evaluate.run_folder.store import RunStore
 
@@ -30,8 +31,12 @@ class Study:
         return [job for predictor in self.inputs.suite.predictors for job in self.inputs.jobs(predictor)]
 
     def run(self, job: Job, store: RunStore) -> dict[str, Any]:
-        """Runs one job and stores its outcome, or returns the result of the finished one."""
-        if (result := store.finished(job.key)) is not None:
+        """Runs one job and stores its outcome, or returns the result of the finished one.
+
+        A finished job is run again, with a note, where the files that its predictor is read from have changed.
+        """
+        source = source_sha256(job.predictor)
+        if (result := self._finished(job, store, source)) is not None:
             return result
         reporter, suite = self.inputs.reporter, self.inputs.suite.id
         reporter.begin(suite, job.key)
@@ -43,6 +48,7 @@ class Study:
             **outcome.result,
             "validation_windows": _describe_windows(outcome.validation),
             "fitted_on": fitted_on.summary(),
+            "source_sha256": source,
             "wall_s": time.perf_counter() - began,
         }
         store.finish(
@@ -55,6 +61,18 @@ class Study:
         )
         reporter.finish(suite, job.key)
         return result
+
+    def _finished(self, job: Job, store: RunStore, source: str | None) -> dict[str, Any] | None:
+        """The result of a finished job; None for an unfinished one, and for one with other files by now."""
+        result = store.finished(job.key)
+        if result is None or result.get("source_sha256", source) == source:
+            return result
+        aside = store.set_aside(job.key)
+        self.inputs.reporter.note(
+            f"Run again, because its checkpoint, file, model or template has changed: {job.key}. The earlier results "
+            f"lie in {aside}."
+        )
+        return None
 
     def _pre_training(self, job: Job) -> FittedOn:
         """The text that a pretrained language model was fitted on, which is not known."""

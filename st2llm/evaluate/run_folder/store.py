@@ -44,6 +44,8 @@ def write_predictions(path: Path, frame: pd.DataFrame, fitted_on: FittedOn) -> N
 
 _MAY_CHANGE = {"predictors", "title", "demo", "bootstrap"}
 """Keys of a suite that may change before a run is resumed, because no finished arm depends on them."""
+_SAME = ("data_sha256", "side_sha256", "split_sha256", "warmup_data_sha256", "faults")
+"""Keys of run.json that must be the same where a run is resumed."""
 _CARD_KEYS = ("config", "data_sha256", "split_sha256")
 """Keys without which run.json cannot be used."""
 
@@ -110,13 +112,20 @@ class RunStore:
         self, before: Mapping[str, Any], old: Mapping[str, Any], run: Mapping[str, Any]
     ) -> None:
         """Raises ConfigError where data, split or a setting that all arms depend on differ. old: the suite before."""
-        for key in ("data_sha256", "side_sha256", "split_sha256"):
-            if key in before and before[key] != run[key]:
-                raise self._mismatch(key, before[key][:12], run[key][:12])
+        for key in _SAME:
+            if key in before and before[key] != run.get(key):
+                raise self._mismatch(key, str(before[key])[:12], str(run.get(key))[:12])
+        self._check_language_model(before.get("llm") or {}, run.get("llm") or {})
         new = run["config"]
         for key in sorted((set(old) | set(new)) - _MAY_CHANGE):
             if old.get(key) != new.get(key):
                 raise self._mismatch(key, old.get(key), new.get(key))
+
+    def _check_language_model(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Raises ConfigError where the language model of the run has other weights or another config by now."""
+        for key in ("sha256", "config_sha256"):
+            if key in before and before[key] != now.get(key):
+                raise self._mismatch(f"llm.{key}", str(before[key])[:12], str(now.get(key))[:12])
 
     def mark_finished(self, time: str) -> None:
         """Records in run.json that every arm has finished, and when (ISO 8601)."""
@@ -132,6 +141,14 @@ class RunStore:
     def _keys_of(self, predictors: Collection[str]) -> list[str]:
         """The keys of the finished arms of these predictors."""
         return [path.stem for path in self._arm_files() if read_record(path)["predictor"] in predictors]
+
+    def set_aside(self, key: str) -> Path:
+        """Moves the files of a finished arm into a folder in `replaced`, which is returned, so that it is run again."""
+        path = self.root / "run.json"
+        starts = len(read_json(path).get("resumed", [])) if path.exists() else 0
+        aside = self.root / resumption.REPLACED / str(max(1, starts))
+        resumption.set_aside(self.root, key, aside)
+        return aside
 
     def finished(self, key: str) -> dict[str, Any] | None:
         """The result of a finished arm, or None."""

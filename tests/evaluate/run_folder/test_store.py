@@ -89,12 +89,24 @@ def test_a_folder_with_a_run_is_refused_unless_it_is_resumed(tmp_path):
     store.claim(resume=True)
 
 
-@pytest.mark.parametrize("key", ["data_sha256", "side_sha256", "split_sha256"])
+@pytest.mark.parametrize("key", ["sha256", "config_sha256"])
+def test_a_run_with_another_language_model_cannot_be_resumed(tmp_path, key):
+    llm = {"name": "m", "sha256": "a" * 64, "config_sha256": "b" * 64}
+    RunStore(tmp_path).open({**RUN, "llm": llm})
+    RunStore(tmp_path).open({**RUN, "llm": {**llm, "params": 3}})
+    with pytest.raises(ConfigError, match=rf"another llm\.{key} .*cannot be resumed"):
+        RunStore(tmp_path).open({**RUN, "llm": {**llm, key: "f" * 64}})
+
+
+@pytest.mark.parametrize(
+    "key", ["data_sha256", "side_sha256", "split_sha256", "warmup_data_sha256", "faults"]
+)
 def test_a_run_on_other_data_or_another_split_cannot_be_resumed(tmp_path, key):
-    RunStore(tmp_path).open(RUN)
+    run = {**RUN, "warmup_data_sha256": "a" * 64, "faults": [{"place": "a"}]}
+    RunStore(tmp_path).open(run)
     with pytest.raises(ConfigError, match=rf"another {key} .*cannot be resumed"):
-        RunStore(tmp_path).open({**RUN, key: "f" * 64})
-    assert read_json(tmp_path / "run.json") == RUN
+        RunStore(tmp_path).open({**run, key: "f" * 64})
+    assert read_json(tmp_path / "run.json") == run
 
 
 def test_a_suite_whose_setting_for_all_arms_changed_cannot_be_resumed(tmp_path):

@@ -15,7 +15,7 @@ from st2llm.data.windows import split
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
 from st2llm.encode.batch import TensorBatch
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run.data_summary import first_object
+from st2llm.evaluate.run.data_summary import data_sha256, first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
@@ -61,6 +61,11 @@ class ArmTraining:
     def warmed_up_on(self) -> FittedOn:
         """The other data that the encoder is warmed up on."""
         return NOT_FITTED if self._other_training is None else self._other_training.inputs.fitted_on["both"]
+
+    @property
+    def warmup_data_sha256(self) -> str | None:
+        """The hash of the other data that the encoder is warmed up on; None where it is the suite's own."""
+        return None if self._other_training is None else data_sha256(self._other_training.inputs.data)
 
     def train(self, job: Job, store: RunStore) -> TrainedArm:
         """The trained arm of a job.

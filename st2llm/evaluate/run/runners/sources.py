@@ -1,0 +1,27 @@
+"""The files that a predictor is read from, by whose hash a resumed run notices that they have changed."""
+
+import hashlib
+from pathlib import Path
+
+from st2llm.config.predictors import PredictorSettings
+from st2llm.data import fetch
+from st2llm.model import checkpoint
+from st2llm.serialize.template.template import load_prompt
+
+
+def source_sha256(predictor: PredictorSettings) -> str | None:
+    """The hash of the predictions file, checkpoint, folder of weights and template of a predictor.
+
+    None for a predictor without any. Raises ConfigError where there is no such checkpoint or template.
+    """
+    hashes = []
+    if predictor.file is not None:
+        hashes.append(fetch.sha256_of(Path(predictor.file)))
+    if predictor.checkpoint is not None:
+        hashes.append(checkpoint.sha256_of(checkpoint.read_checkpoint(Path(predictor.checkpoint)).folder))
+    weights = Path((predictor.model or "").partition(":")[2])
+    if predictor.model and weights != Path() and weights.is_dir():
+        hashes.append(checkpoint.sha256_of(weights))
+    if predictor.template is not None:
+        hashes.append(load_prompt(predictor.template).sha256)
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
