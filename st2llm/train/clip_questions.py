@@ -14,7 +14,8 @@ from st2llm.config.training import VideoQuestionRecipe
 from st2llm.data import load_data
 from st2llm.data.load.moving_shapes import moving_shapes
 from st2llm.data.windows import split
-from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
+from st2llm.data.windows.coverage import container_provenance, coverage_of
+from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts, refuse_overlap
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.errors import DataError
 from st2llm.model import checkpoint
@@ -22,7 +23,7 @@ from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import fit_preprocessor
 from st2llm.serialize.questions import generate_questions
 from st2llm.tasks import Task
-from st2llm.types import Provenance, Sample, SplitPlan, TrainingWindows
+from st2llm.types import Container, Provenance, Sample, SplitPlan, TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -67,20 +68,29 @@ def exam_rows(recipe: VideoQuestionRecipe) -> list[dict[str, Any]]:
 
     Raises DataError for a data set without a clip of `frames` frames.
     """
-    task, rows = tasks.forecast(recipe.frames, 1), []
-    for name in recipe.test:
+    windows = [window for name in recipe.test for window in _exam_windows(recipe, name, load_data(name))]
+    return question_rows(windows, recipe.topics)
+
+
+def _exam_windows(recipe: VideoQuestionRecipe, name: str, data: Container) -> list[Sample]:
+    task = tasks.forecast(recipe.frames, 1)
+    clips = [
+        replace(clip, split=SplitPlan(1.0, 0.0, 0.0)) for clip in (data if isinstance(data, list) else [data])
+    ]
+    samples = _windows(clips, task)
+    if not samples:
+        raise DataError(f"{name} has no clip of {task.length} frames. Lower `frames`.")
+    count = min(recipe.windows, len(samples))
+    return [samples[i * len(samples) // count] for i in range(count)]
+
+
+def refuse_exam_clips(recipe: VideoQuestionRecipe, init_from: str) -> None:
+    """Raises ConfigError where the checkpoint that a run starts from was fitted on clips of its exam."""
+    fitted = checkpoint.checkpoint_fitted_on(checkpoint.read_checkpoint(Path(init_from)))
+    for name in recipe.test if fitted.known else ():
         data = load_data(name)
-        clips = [
-            replace(clip, split=SplitPlan(1.0, 0.0, 0.0))
-            for clip in (data if isinstance(data, list) else [data])
-        ]
-        samples = _windows(clips, task)
-        if not samples:
-            raise DataError(f"{name} has no clip of {task.length} frames. Lower `frames`.")
-        count = min(recipe.windows, len(samples))
-        selected = [samples[i * len(samples) // count] for i in range(count)]
-        rows += question_rows(selected, recipe.topics)
-    return rows
+        asked = coverage_of(_exam_windows(recipe, name, data), container_provenance(data), part="test")
+        refuse_overlap(fitted, asked, who=f"The checkpoint {init_from} (init_from of {recipe.id})")
 
 
 def question_rows(samples: Sequence[Sample], topics: Sequence[str]) -> list[dict[str, Any]]:

@@ -20,7 +20,13 @@ from st2llm.predict.preprocess.fit import make_blueprint
 from st2llm.serialize.questions import question_sample
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.train.checkpointing import CheckpointContents
-from st2llm.train.clip_questions import clips_fitted_on, collate_clips, fit_clip_preprocessor, generate_clips
+from st2llm.train.clip_questions import (
+    clips_fitted_on,
+    collate_clips,
+    fit_clip_preprocessor,
+    generate_clips,
+    refuse_exam_clips,
+)
 from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.model_card import model_card
 from st2llm.train.run import open_run, run
@@ -113,11 +119,14 @@ def untrained_answerer(
 ) -> tuple[VideoQuestionAnswerer, list[dict[str, Any]]]:
     """The model of a recipe before training, and the questions that choose its best state.
 
-    Raises ConfigError for a template without a slot where the recipe would train or start an encoder.
+    Raises ConfigError for a template without a slot where the recipe would train or start an encoder, and for a
+    checkpoint to start from that was fitted on clips of the exam.
     """
-    clips = generate_clips(recipe)
+    template = load_prompt(recipe.template)
+    if recipe.init_from and takes_soft_tokens(template):
+        refuse_exam_clips(recipe, recipe.init_from)
+    llm, clips = load_language_model(recipe.llm), generate_clips(recipe)
     preprocessor = fit_clip_preprocessor(clips, recipe, up=recipe.up)
-    template, llm = load_prompt(recipe.template), load_language_model(recipe.llm)
     blueprint = None
     if takes_soft_tokens(template):
         shape = preprocessor.task_shape(clips.samples[0], clips.task)
