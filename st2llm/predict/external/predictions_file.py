@@ -11,9 +11,10 @@ import pandas as pd
 from st2llm.data import fetch, safe_open
 from st2llm.data.read.table_format import TableFormat
 from st2llm.data.read.whole_table import read_table
-from st2llm.data.windows.fitted_on import FITTED_ON_KEY, FittedOn
+from st2llm.data.windows.fitted_on import FITTED_ON_KEY, NOT_FITTED, FittedOn, fitted_on_parts
 from st2llm.errors import DataError, nearest
-from st2llm.types import Prediction, Sample
+from st2llm.files import write_atomically
+from st2llm.types import Prediction, Provenance, Sample
 
 KEY_COLUMNS = ("sample", "place", "step", "channel")
 QUANTILE_COLUMNS = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
@@ -27,7 +28,8 @@ class PredictionsFilePredictor:
     """Predicts from a table with a row for each wanted entry: sample, place, step, channel, value, perhaps q05 q50 q95.
 
     step counts from the first wanted step of the sample, channel from 0. A sample without any value counts as unread.
-    fitted_on: of the model that made the table, as a parquet file that st2llm wrote says. Made by `read_predictions`.
+    fitted_on: of the model that made the table, as a parquet file that st2llm wrote says, or the file beside the table
+    (`fitted_on_path`). Made by `read_predictions`.
     """
 
     name: str
@@ -113,17 +115,41 @@ def read_predictions(path: Path, *, name: str) -> PredictionsFilePredictor:
     return PredictionsFilePredictor(name, path, fetch.sha256_of(path), tables, _fitted_on(path))
 
 
+def fitted_on_path(path: Path) -> Path:
+    """The file beside a table of predictions that says what the model behind it was fitted on."""
+    return path.with_name(f"{path.name}.fitted_on.json")
+
+
+def write_fitted_on(path: Path, samples: Sequence[Sample]) -> None:
+    """Writes beside a table of predictions what the model behind it was fitted on: these samples, [] for none.
+
+    Validation samples that chose its state count. Raises StorageError where the file cannot be written.
+    """
+    content = json.dumps(fitted_on_parts({"": samples}, Provenance()).to_json(), indent=1)
+    write_atomically(fitted_on_path(path), lambda file: file.write_text(content + "\n", encoding="utf-8"))
+
+
 def _fitted_on(path: Path) -> FittedOn:
     """What the model behind a table was fitted on. Raises DataError for a damaged record."""
-    text = safe_open.parquet_metadata(path).get(FITTED_ON_KEY) if path.suffix == ".parquet" else None
-    if text is None:
-        return FittedOn(unknown=(f"the model behind {path.name}",))
+    texts = {}
+    if (
+        path.suffix == ".parquet"
+        and (text := safe_open.parquet_metadata(path).get(FITTED_ON_KEY)) is not None
+    ):
+        texts[f"{path}: its metadata {FITTED_ON_KEY}"] = text
+    if (beside := fitted_on_path(path)).is_file():
+        texts[str(beside)] = beside.read_text(encoding="utf-8", errors="replace")
+    stated = [_read_fitted_on(text, where) for where, text in texts.items()]
+    return sum(stated, NOT_FITTED) if stated else FittedOn(unknown=(f"the model behind {path.name}",))
+
+
+def _read_fitted_on(text: str, where: str) -> FittedOn:
     try:
         return FittedOn.from_json(json.loads(text))
-    except ValueError as error:
-        raise DataError(
-            f"{path}: its metadata {FITTED_ON_KEY} is no JSON ({error}). Write the file again."
-        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is no JSON ({error}). Write the file again.") from error
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def _fill(sample: Sample, at: tuple[np.ndarray, np.ndarray, np.ndarray], column: pd.Series) -> np.ndarray:

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from support import fields
 
+from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, fitted_on_parts
 from st2llm.errors import DataError
+from st2llm.evaluate.run_folder.store import write_predictions
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.external import predictions_file
-from st2llm.types import TrainingWindows
+from st2llm.types import Provenance, TrainingWindows
 
 
 def samples():
@@ -80,3 +82,30 @@ def test_it_is_known_whether_there_is_anything_of_some_samples(table, tmp_path):
 def test_a_row_that_is_amiss_is_named(table, tmp_path, change, said):
     with pytest.raises(DataError, match=said):
         written(change(table.astype({"place": str})), tmp_path / "p.csv").predict(samples())
+
+
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv"])
+def test_what_the_model_was_fitted_on_is_read_from_the_file_beside_it(table, tmp_path, name):
+    path = tmp_path / name
+    assert written(table, path).fitted_on == FittedOn(unknown=(f"the model behind {name}",))
+    predictions_file.write_fitted_on(path, samples())
+    assert predictions_file.read_predictions(path, name="theirs").fitted_on == fitted_on_parts(
+        {"": samples()}, Provenance()
+    )
+    predictions_file.write_fitted_on(path, [])
+    assert predictions_file.read_predictions(path, name="theirs").fitted_on == NOT_FITTED
+
+
+def test_a_file_beside_it_adds_to_what_its_metadata_say(table, tmp_path):
+    path = tmp_path / "p.parquet"
+    write_predictions(path, table, FittedOn(unknown=("the weights m",)))
+    predictions_file.write_fitted_on(path, samples())
+    fitted_on = predictions_file.read_predictions(path, name="theirs").fitted_on
+    assert fitted_on.unknown == ("the weights m",) and len(fitted_on.known) == 1
+
+
+@pytest.mark.parametrize("content", ["{", "[3]", '[{"data": "x"}]', "[" * 100_000])
+def test_a_damaged_file_beside_it_is_named(table, tmp_path, content):
+    (tmp_path / "p.csv.fitted_on.json").write_text(content)
+    with pytest.raises(DataError, match=r"p\.csv\.fitted_on\.json"):
+        written(table, tmp_path / "p.csv")

@@ -6,17 +6,19 @@ from pathlib import Path
 from st2llm.config.predictors import PredictorSettings
 from st2llm.data import fetch
 from st2llm.model import checkpoint
+from st2llm.predict.external.predictions_file import fitted_on_path
 from st2llm.serialize.template.template import load_prompt
 
 
 def source_sha256(predictor: PredictorSettings) -> str | None:
-    """The hash of the predictions file, checkpoint, folder of weights and template of a predictor.
+    """The hash of the predictions file (with the file beside it), checkpoint, folder of weights and template.
 
     None for a predictor without any. Raises ConfigError where there is no such checkpoint or template.
     """
     hashes = []
     if predictor.file is not None:
-        hashes.append(fetch.sha256_of(Path(predictor.file)))
+        file = Path(predictor.file)
+        hashes += [fetch.sha256_of(path) for path in (file, fitted_on_path(file)) if path.is_file()]
     if predictor.checkpoint is not None:
         hashes.append(checkpoint.sha256_of(checkpoint.read_checkpoint(Path(predictor.checkpoint)).folder))
     weights = Path((predictor.model or "").partition(":")[2])

@@ -59,6 +59,7 @@ def test_a_finished_arm_is_run_again_where_its_file_has_changed_and_the_others_a
     ("file", "predictor"),
     [
         ("p.csv", {"family": "primitive", "file": "p.csv"}),
+        ("p.csv.fitted_on.json", {"family": "primitive", "file": "p.csv"}),
         ("w/config.json", {"family": "primitive", "model": "chronos:w"}),
         ("c/best/head.safetensors", {"family": "primitive", "checkpoint": "c"}),
         ("t.md", {"family": "text", "backbone": "llm-frozen", "template": "t.md"}),
@@ -74,7 +75,7 @@ def test_every_kind_of_file_that_a_predictor_is_read_from_is_in_the_hash(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.md").write_text(recipes.locate("prompts/graph/forecast.md").read_text())
     (tmp_path / "w").mkdir()
-    for name in ("p.csv", "w/config.json"):
+    for name in ("p.csv", "p.csv.fitted_on.json", "w/config.json"):
         (tmp_path / name).write_text("{}")
     save_checkpoint(
         tmp_path / "c" / "best", {"head.b": torch.ones(2)}, config={}, state={}, scaler={}, card=""
