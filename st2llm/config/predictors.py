@@ -186,8 +186,9 @@ class SuiteBudget(Budget):
     lr: candidates, from which validation chooses for each predictor. loss: of fields, what is minimised and what the
     choice is made by. evaluations: how often the validation loss is computed. patience: evaluations without a better
     one after which a training run stops; None never stops early. refit: trains the chosen setting once more, on
-    training and validation windows together (as in scikit-learn's searches), and fits the rules on the same windows;
-    the validation error that is reported is that of the first training.
+    training and validation windows together (as in scikit-learn's searches), with its scaler and base rule (`skip`)
+    fitted again, and fits the rules on the same windows; the validation error that is reported is that of the first
+    training.
     """
 
     loss: Literal["absolute", "squared"] = "absolute"

@@ -1,5 +1,6 @@
 """Fits the preprocessor of a task on training samples, and makes the blueprint that its arms are built from."""
 
+from dataclasses import replace
 from typing import Any
 
 from st2llm.config.model import EncoderSettings, Projection
@@ -10,8 +11,8 @@ from st2llm.encode.sequence import SequenceShape
 from st2llm.llm.local import LanguageModel
 from st2llm.model.arm import ArmSpec, arm_spec
 from st2llm.predict.preprocess import Preprocessor
-from st2llm.predict.preprocess.field import fit_field_preprocessor
-from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
+from st2llm.predict.preprocess.field import FieldPreprocessor, fit_field_preprocessor
+from st2llm.predict.preprocess.sequence import SequencePreprocessor, fit_sequence_preprocessor
 from st2llm.serialize.template.template import load_prompt
 from st2llm.tasks import Task
 from st2llm.types import (
@@ -88,6 +89,19 @@ def fit_preprocessor(
         extra_features=encoder.extra_features,
         center_on=encoder.center_on,
     )
+
+
+def with_sizes_of(refitted: Preprocessor, first: Preprocessor) -> Preprocessor:
+    """A preprocessor that was fitted on more windows, with the sizes of modules of the first: note words and points.
+
+    So modules that were trained with the first, such as a warm encoder, keep their shapes.
+    """
+    if isinstance(refitted, FieldPreprocessor) and isinstance(first, FieldPreprocessor):
+        return replace(refitted, vocabulary=first.vocabulary)
+    if isinstance(refitted, SequencePreprocessor) and isinstance(first, SequencePreprocessor):
+        sizes = replace(refitted.shape, points=first.shape.points, horizon=first.shape.horizon)
+        return replace(refitted, shape=sizes, slots=first.slots)
+    return refitted
 
 
 def collate_for_training(

@@ -346,6 +346,31 @@ def test_a_primitive_arm_fills_what_is_hidden_amid_a_window(town, card, tmp_path
     assert len(store.predictions("none-0")) == len(store.predictions(f"{rule}-0"))
 
 
+@pytest.mark.parametrize("skip", ["slot", "ridge"])
+def test_a_refitted_arm_corrects_the_rule_that_is_fitted_on_the_same_windows(
+    made, card, llama, tmp_path, skip
+):
+    rule = {"slot": "hour-of-week", "ridge": "ridge-deviation"}[skip]
+    predictors = [
+        {"name": rule, "family": "baseline"},
+        {"name": "none", "family": "primitive", "backbone": "none"},
+    ]
+    settings = {"predictors": predictors, "seeds": [0], "controls": None, "skip": skip, "limit": 3}
+    encoder = {"d_st": 16, "patch": 6, "layers": 1}
+    budget = {"steps": 1, "batch": 4, "lr": [1e-12], "refit": True}  # the arm stays the rule that it corrects
+    study, _ = made(card, llama, budget=budget, encoder=encoder, **settings)
+    store = RunStore(tmp_path)
+    ruled, armed = (study.run(job, store) for job in study.jobs())
+    of_rule, of_arm = (store.predictions(f"{name}-0")["value"] for name in (rule, "none"))
+    np.testing.assert_allclose(of_arm, of_rule, rtol=1e-4, atol=1e-3)
+    assert armed["validation"] == pytest.approx(
+        ruled["validation"], rel=1e-4
+    )  # both fitted on training alone
+    assert armed["training"]["refit"]
+    training = study.trained.training
+    assert not np.array_equal(training.preprocessor.scaler.mean, training.refitted.preprocessor.scaler.mean)
+
+
 def test_a_refit_gives_the_validation_windows_to_arms_and_rules(made, card, llama, tmp_path):
     told = {}
     for refit in (False, True):

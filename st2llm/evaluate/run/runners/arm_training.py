@@ -13,7 +13,7 @@ from st2llm.config.predictors import PredictorSettings
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
-from st2llm.encode.batch import TensorBatch
+from st2llm.encode.batch import Batch, TensorBatch
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.data_summary import data_sha256, first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
@@ -21,13 +21,12 @@ from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import LanguageModel, require_local
-from st2llm.model.arm import Arm, build_arm, fit_prompt_norm
+from st2llm.model.arm import Arm, ArmSpec, build_arm, fit_prompt_norm
 from st2llm.model.backbone import LLMBackbone
 from st2llm.train.loop.budget import Budget, FitResult
 from st2llm.train.loop.stack import StackMember, fit_stack
 from st2llm.train.loop.trainer import fit
 from st2llm.train.loop.warmup import warm_up_encoder
-from st2llm.types import TrainingWindows
 
 LARGEST_STACK = 8
 """Training runs that share one pass, at most; their activations are in memory together."""
@@ -82,19 +81,22 @@ class ArmTraining:
                 self._trained[job.key] = self._train_alone(job, rates, store)
         return self._trained.pop(job.key)
 
-    def refit(self, job: Job, trained: TrainedArm, store: RunStore, samples: TrainingWindows) -> None:
-        """Trains the arm again on all of `samples` (training, then validation), for the steps that were best before."""
+    def refit(self, job: Job, trained: TrainedArm, store: RunStore, training: TrainingInputs) -> Arm:
+        """The arm, trained again on all windows of `training` (training, then validation) with its preprocessor.
+
+        It is trained for the steps that were best before.
+        """
         inputs, reporter, curve = self.inputs, self.inputs.reporter, trained.chosen.curve
-        data = self.training.preprocessor.collate(samples, with_instructions=job.predictor.family == "soft")
+        data = training.preprocessor.collate(training.train, with_instructions=job.predictor.family == "soft")
         llm = self._language_model(job) if is_adapted(job.predictor) else _model_of(trained.arm)
-        fresh = self._build(job, self.initial_encoder(job.seed, store), llm)
+        fresh = self._build(job, self.initial_encoder(job.seed, store), llm, training.blueprint())
+        _fit_prompt_norm(fresh, job, data)
         steps = max(1, curve.best_step)
         reporter.start(f"{job.key} with validation", steps)
         budget = replace(self._budget(curve.lr), stop=steps, patience=None)
         last = data.take(range(len(inputs.train), len(data)))
-        objective = self.training.objective
-        fit(fresh, data, last, budget, objective=objective, seed=job.seed, on_step=reporter.update)
-        trained.arm.load_state_dict(fresh.state_dict())
+        fit(fresh, data, last, budget, objective=training.objective, seed=job.seed, on_step=reporter.update)
+        return fresh
 
     def _stack_of(self, job: Job, rates: Sequence[float], store: RunStore) -> list[Job]:
         """The jobs that are trained together. Seeds of a random model are not, because each draws its own weights."""
@@ -106,7 +108,9 @@ class ArmTraining:
         members = []
         for job in jobs:
             initial, llm = self.initial_encoder(job.seed, store), self._language_model(job)
-            members += [StackMember(self._build(job, initial, llm), job.seed, rate) for rate in rates]
+            members += [
+                StackMember(self._build_for_training(job, initial, llm), job.seed, rate) for rate in rates
+            ]
         fits: list[FitResult] = []
         for start in range(0, len(members), LARGEST_STACK):
             fits += self._fit(_label(jobs, rates), members[start : start + LARGEST_STACK])
@@ -120,7 +124,7 @@ class ArmTraining:
         initial, fits = self.initial_encoder(job.seed, store), []
         best: tuple[FitResult, Arm] | None = None
         for rate in rates:
-            arm = self._build(job, initial, self._language_model(job))
+            arm = self._build_for_training(job, initial, self._language_model(job))
             fits += self._fit(
                 _label([job], [rate]), [StackMember(arm, job.seed, rate)], soft=job.predictor.family == "soft"
             )
@@ -203,21 +207,27 @@ class ArmTraining:
             return models.fresh(predictor, job.seed)
         return require_local(models.of(predictor))
 
-    def _build(self, job: Job, initial: dict[str, Tensor] | None, llm: LanguageModel | None) -> Arm:
+    def _build_for_training(
+        self, job: Job, initial: dict[str, Tensor] | None, llm: LanguageModel | None
+    ) -> Arm:
+        arm = self._build(job, initial, llm, self.training.blueprint())
+        soft = job.predictor.family == "soft"
+        _fit_prompt_norm(arm, job, self.training.batches_with_instructions[0] if soft else None)
+        return arm
+
+    def _build(
+        self, job: Job, initial: dict[str, Tensor] | None, llm: LanguageModel | None, blueprint: ArmSpec
+    ) -> Arm:
         suite = self.inputs.suite
         try:
-            arm = build_arm(
+            return build_arm(
                 str(job.predictor.backbone),
-                self.training.blueprint(),
+                blueprint,
                 seed=job.seed,
                 init_weights=initial,
                 llm=llm,
                 adaptation=suite.adapt if is_adapted(job.predictor) else FROZEN,
             )
-            if job.predictor.family == "soft":
-                train, _ = self.training.batches_with_instructions
-                fit_prompt_norm(arm, train.prompts if isinstance(train, TensorBatch) else ())
-            return arm
         except RuntimeError as error:
             warmup = suite.encoder.warmup
             mismatches = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]
@@ -233,7 +243,8 @@ def describe_training(inputs: Inputs, trained: TrainedArm) -> dict[str, Any]:
     """What an arm was trained with, the warm-up of the encoder included.
 
     samples_seen: windows that the encoder and the arm were trained on, each time counted. epochs: the same as a
-    multiple of the training windows, without a warm-up on other data.
+    multiple of the training windows, without a warm-up on other data. refit: whether the arm was then trained once
+    more, its scaler and base rule fitted again, on training and validation windows.
     """
     budget, warmup = inputs.budget, inputs.suite.encoder.warmup
     steps = trained.chosen.curve.step[-1]
@@ -247,6 +258,7 @@ def describe_training(inputs: Inputs, trained: TrainedArm) -> dict[str, Any]:
         "lr_candidates": list(budget.lr),
         "samples_seen": warm + own,
         "epochs": here / len(inputs.train),
+        "refit": budget.refit,
     }
 
 
@@ -258,6 +270,11 @@ def is_adapted(predictor: PredictorSettings) -> bool:
 def shares_frozen_model(predictor: PredictorSettings) -> bool:
     """Whether several training runs of the arm can read through one frozen language model."""
     return predictor.backbone in LLM_BACKBONES and not is_adapted(predictor)
+
+
+def _fit_prompt_norm(arm: Arm, job: Job, batch: Batch | None) -> None:
+    if job.predictor.family == "soft":
+        fit_prompt_norm(arm, batch.prompts if isinstance(batch, TensorBatch) else ())
 
 
 def _label(jobs: Sequence[Job], rates: Sequence[float]) -> str:

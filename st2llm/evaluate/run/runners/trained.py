@@ -1,6 +1,6 @@
 """Trained arms, soft and primitive: fitted at each learning rate, the best one on validation predicts."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
@@ -37,8 +37,9 @@ class TrainedRunner:
             job.predictor.name, arm, preprocessor, with_instructions=soft, batch_size=budget.batch
         )
         validation = validation_table(inputs, predictor)
-        if (samples := inputs.refit_windows) is not None:
-            self.arms.refit(job, trained, store, samples)
+        if (refitted := self.training.refitted) is not None:
+            again = self.arms.refit(job, trained, store, refitted)
+            predictor = replace(predictor, arm=again, preprocessor=refitted.preprocessor)
         test = inputs.test_samples(job.predictor)
         with Meter() as meter:
             predictions = predictor.predict(without_truth(test))

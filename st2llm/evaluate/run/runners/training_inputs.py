@@ -15,20 +15,40 @@ from st2llm.model.arm import ArmSpec
 from st2llm.model.objectives.objective import Objective
 from st2llm.model.objectives.supervised import objective_of_task
 from st2llm.predict.preprocess import Preprocessor
-from st2llm.predict.preprocess.fit import collate_for_training, fit_preprocessor, make_blueprint
+from st2llm.predict.preprocess.fit import (
+    collate_for_training,
+    fit_preprocessor,
+    make_blueprint,
+    with_sizes_of,
+)
+from st2llm.types import TrainingWindows
 
 
 class TrainingInputs:
-    """Fitted on the training windows on first use."""
+    """Fitted on first use, on the training windows of `inputs`; `refitted` on those and the validation windows."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        train: TrainingWindows | None = None,
+        *,
+        first: "TrainingInputs | None" = None,
+    ) -> None:
         self.inputs = inputs
+        self.train = inputs.train if train is None else train
+        self._first = first
+
+    @cached_property
+    def refitted(self) -> "TrainingInputs | None":
+        """What arms are trained with again, of the same sizes; None without `budget.refit`."""
+        windows = self.inputs.refit_windows
+        return None if windows is None else TrainingInputs(self.inputs, windows, first=self)
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
         suite = self.inputs.suite
-        return fit_preprocessor(
-            self.inputs.train,
+        fitted = fit_preprocessor(
+            self.train,
             self.inputs.task,
             skip=suite.skip,
             instruction=suite.instruction,
@@ -36,6 +56,7 @@ class TrainingInputs:
             up=suite.up,
             with_instructions=any(p.family == "soft" for p in suite.predictors),
         )
+        return fitted if self._first is None else with_sizes_of(fitted, self._first.preprocessor)
 
     @cached_property
     def batches(self) -> tuple[Batch, Batch]:
@@ -56,7 +77,7 @@ class TrainingInputs:
 
     @property
     def shape(self) -> FieldShape | SequenceShape:
-        return self.preprocessor.task_shape(self.inputs.train[0], self.inputs.task)
+        return self.preprocessor.task_shape(self.train[0], self.inputs.task)
 
     def blueprint(self) -> ArmSpec:
         """The settings and shapes that every arm is built from."""
@@ -65,4 +86,4 @@ class TrainingInputs:
         model = None
         if suite.llm is not None and not suite.llm.name.startswith(PREFIX):
             model = require_local(self.inputs.models.of())
-        return make_blueprint(self.shape, self.inputs.train[0], settings, llm=model, up=suite.up)
+        return make_blueprint(self.shape, self.train[0], settings, llm=model, up=suite.up)
