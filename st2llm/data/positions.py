@@ -21,8 +21,10 @@ _POLAR_LATITUDE = 80.0
 
 @runtime_checkable
 class PositionColumns(Protocol):
-    """The keys of a card that describe positions."""
+    """The keys of a card that describe positions, and its name."""
 
+    @property
+    def name(self) -> str: ...
     @property
     def lon(self) -> str | None: ...
     @property
@@ -180,24 +182,39 @@ def _pair(east: str | None, north: str | None, table: Columns) -> Float64[np.nda
     return out
 
 
-def _normalise_degrees(lonlat: Float64[np.ndarray, "row 2"], rule: PositionColumns) -> tuple[str, ...]:
-    """Checks degrees and converts longitudes above 180 to negative ones, in place."""
+def check_degrees(lonlat: Float64[np.ndarray, "row 2"], names: tuple[str, str], where: str) -> None:
+    """Raises DataError for numbers that are no degrees, and proposes keys where they look like metres or swapped.
+
+    Longitudes lie within -180 and 180 or 0 and 360. names: the columns of longitude and latitude. where: the file.
+    """
     lon, lat = lonlat[:, 0], lonlat[:, 1]
     bad = np.flatnonzero((np.abs(lat) > 90) | (lon < -180) | (lon > 360))
     if bad.size:
         row = int(bad[0])
-        swapped = np.abs(lon).max() <= 90 < np.abs(lat).max() <= 180
-        hint = (
-            f"Are {rule.lon!r} and {rule.lat!r} swapped?"
-            if swapped
-            else "Are these metres? Name them `x` and `y`, with their `crs`."
-            if np.abs(lonlat[bad]).min() > 360
-            else "Correct the row, or correct `lon` and `lat`."
-        )
         raise DataError(
-            f"lon should lie within -180 and 180 (or 0 and 360) and lat within ±90 degrees, but row {row + 1} of the "
-            f"positions is at lon {lon[row]:g}, lat {lat[row]:g} ({bad.size} rows). {hint}"
+            f"{where}: lon should lie within -180 and 180 (or 0 and 360) and lat within ±90 degrees, but row {row + 1} "
+            f"of the positions is at lon {lon[row]:g}, lat {lat[row]:g} ({bad.size} rows). "
+            f"{_degrees_remedy(lonlat, names)}"
         )
+
+
+def _degrees_remedy(lonlat: Float64[np.ndarray, "row 2"], names: tuple[str, str]) -> str:
+    size = np.abs(lonlat).max(axis=0)
+    east, north = names
+    if size.max() > 360:
+        return (
+            f"Are these metres? Give `x: {east}` and `y: {north}` in place of `lon` and `lat`; in a map projection "
+            f"also `crs`, such as EPSG:32633, where the card has that key."
+        )
+    if size[0] <= 90 < size[1]:
+        return f"Are {east!r} and {north!r} swapped?"
+    return "Correct the row, or correct `lon` and `lat`."
+
+
+def _normalise_degrees(lonlat: Float64[np.ndarray, "row 2"], rule: PositionColumns) -> tuple[str, ...]:
+    """Checks degrees and converts longitudes above 180 to negative ones, in place."""
+    check_degrees(lonlat, (rule.lon or "x", rule.lat or "y"), rule.name)
+    lon = lonlat[:, 0]
     east = lon > 180
     lon[east] -= 360
     return (f"{int(east.sum())} longitudes above 180 were converted to negative ones",) if east.any() else ()

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from st2llm.data.card.time import TimeColumns
 from st2llm.data.read.columns import Categories, Column, Columns, ColumnType, Timestamps
 from st2llm.data.read.local_time import Instants, from_index, to_utc
+from st2llm.data.read.timestamp_format import format_hint
 from st2llm.errors import DataError, nearest
 from st2llm.types import DAY_S
 
@@ -37,6 +38,11 @@ def column_types(rule: TimeColumns) -> dict[str, ColumnType]:
     if rule.column is not None:
         return {rule.column: "number" if rule.unit else "timestamp"}
     return dict.fromkeys(rule.columns(), "category" if rule.date is not None else "number")
+
+
+def column_formats(rule: TimeColumns) -> dict[str, str]:
+    """The strptime format of the column of timestamps, where the card gives one."""
+    return {rule.column: rule.format} if rule.column and rule.format else {}
 
 
 def read_times(
@@ -117,7 +123,9 @@ def _date_and_clock(rule: TimeColumns, table: Columns, prefix: str) -> tuple[Tim
     parsed = pd.to_datetime(
         pd.Index(dates.names, dtype=object), format=rule.format or "ISO8601", errors="coerce"
     )
-    _check_parsed(str(rule.date), dates, np.asarray(parsed.isna()), "dates such as 2024-01-31", prefix)
+    hint = "" if rule.format else format_hint(dates.names, str(rule.date)).replace("column:", "date:")
+    expected = f"dates written as {rule.format!r}" if rule.format else "dates such as 2024-01-31"
+    _check_parsed(str(rule.date), dates, np.asarray(parsed.isna()), expected, prefix, hint)
     times = np.array([_clock_us(name) for name in clocks.names], dtype=np.float64)
     _check_parsed(
         str(rule.clock), clocks, np.isnan(times), "times of day such as 13:05:00 or hours 0 to 23", prefix
@@ -145,14 +153,19 @@ def _clock_us(text: str) -> float:
 
 
 def _check_parsed(
-    name: str, column: Categories, unreadable: Bool[np.ndarray, " name"], expected: str, prefix: str
+    name: str,
+    column: Categories,
+    unreadable: Bool[np.ndarray, " name"],
+    expected: str,
+    prefix: str,
+    hint: str = "",
 ) -> None:
     bad = np.flatnonzero(np.append(unreadable, True)[column.codes])
     if bad.size:
         text = (*column.names, "")[int(column.codes[bad[0]])]
         raise DataError(
-            f"{prefix}column {name!r} should hold {expected}, but row {int(bad[0]) + 1} holds {text[:40]!r}. Correct "
-            "the row, or `time` in the card."
+            f"{prefix}column {name!r} should hold {expected}, but row {int(bad[0]) + 1} holds {text[:40]!r}."
+            f"{hint or ' Correct the row, or `time` in the card.'}"
         )
 
 
@@ -297,9 +310,11 @@ def _parse_timestamps(column: pd.Series, name: str, path: Path, form: str | None
         mixed_offsets = True
     bad = np.flatnonzero(timestamps.isna())
     if bad.size:
+        expected = f"written as {form!r}" if form else "such as 2024-01-31 06:00"
+        hint = "" if form else format_hint(column.dropna().astype(str), name)
         raise DataError(
-            f"{path.name}: column {name!r} should hold timestamps such as 2024-01-31 06:00, but row "
-            f"{int(bad[0]) + 1} holds {str(column.iloc[int(bad[0])])[:40]!r}. Correct the row."
+            f"{path.name}: column {name!r} should hold timestamps {expected}, but row {int(bad[0]) + 1} holds "
+            f"{str(column.iloc[int(bad[0])])[:40]!r}.{hint or ' Correct the row, or `time.format` in the card.'}"
         )
     if mixed_offsets:
         offset = column.astype(str).str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True)

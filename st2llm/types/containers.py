@@ -215,6 +215,7 @@ class Trajectory:
     local day (days since 1970). unit_s: seconds of one unit of `time`: 1, or 0.001 where fixes are less than a second
     apart (then `time` counts milliseconds, as does the time of samples, whose Side.freq_s is 0). step: the number of
     units of `time` between fixes of a window; 0: any; None: the most frequent step, if half of the fixes have it.
+    cut_from: the id of the whole object that this one is a part of (a trip); None where it is whole.
 
     Raises DataError where time does not increase, or a fix has neither coordinates nor a place.
     """
@@ -241,6 +242,7 @@ class Trajectory:
     holidays: dict[int, str] = field(default_factory=dict)
     unit_s: float = 1.0
     step: int | None = None
+    cut_from: str | None = None
 
     def __post_init__(self) -> None:
         late = np.flatnonzero(np.diff(self.time) <= 0)
@@ -264,6 +266,11 @@ class Trajectory:
     @property
     def kind(self) -> str:
         return "trajectory"
+
+    @property
+    def whole_id(self) -> str:
+        """The id of the whole object, which its parts share."""
+        return self.id if self.cut_from is None else self.cut_from
 
 
 @checked

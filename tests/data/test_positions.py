@@ -120,6 +120,7 @@ def test_bounds_may_lie_across_the_date_line() -> None:
         positions.read_coordinates(across, table([175, 0], [-10, -10]))
 
 
-def test_metres_that_are_called_degrees_are_asked_about() -> None:
-    with pytest.raises(DataError, match="Are these metres\\? Name them `x` and `y`"):
-        positions.read_coordinates(card(), table([500_000, 500_100], [4_400_000, 4_400_100]))
+@pytest.mark.parametrize("at", [(500_000.0, 4_400_000.0), (120.0, 5_500_000.0), (-3_000.0, 12.0)])
+def test_metres_in_place_of_degrees_are_told_by_the_keys_to_change(at: tuple[float, float]) -> None:
+    with pytest.raises(DataError, match=r"Are these metres\? Give `x: lon` and `y: lat`"):
+        positions.read_coordinates(card(), table([at[0], at[0] + 1], [at[1], at[1] + 1]))

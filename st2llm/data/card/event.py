@@ -38,6 +38,12 @@ class EventCard(SequenceCard):
                     f"`{name}` is west, south, east, north, with south < north and west < east (in degrees, west > "
                     f"east is a box across the date line)"
                 )
+            far = max(map(abs, box)) if box is not None and self.lon is not None else 0.0
+            if far > 360:
+                raise ValueError(
+                    f"`{name}` holds {far:g}, but with `lon` and `lat` it is in degrees. Are these metres? Give it in "
+                    "degrees, or give `x` and `y` (and `crs`) in place of `lon` and `lat`"
+                )
         if self.region is not None and self.lon is None and self.x is None:
             raise ValueError("`region` needs `lon` and `lat`, or `x` and `y`")
         return self

@@ -10,14 +10,14 @@ from st2llm.data.card.time import TimeColumns
 class WeatherTable(DelimitedText):
     """A table of numbers by time: each reading holds from its timestamp on, for at most `max_age`.
 
-    file: csv or parquet. time: the column of timestamps, or the columns of year, month, day, hour and so on; timestamps
-    without an offset are local to the card's time zone. columns: from names to columns. known: whether the numbers are
-    known in advance, as forecasts are; otherwise they are hidden wherever the values are. missing: texts that stand for
-    a missing reading, besides the empty cell.
+    file: csv or parquet. time: the column of timestamps, the columns of year, month, day, hour and so on, or
+    TimeColumns in full; timestamps without an offset are local to the card's time zone. columns: from names to columns.
+    known: whether the numbers are known in advance, as forecasts are; otherwise they are hidden wherever the values
+    are. missing: texts that stand for a missing reading, besides the empty cell.
     """
 
     file: str
-    time: str | list[str]
+    time: str | list[str] | TimeColumns
     columns: dict[str, str] = Field(min_length=1)
     max_age: str = "3h"
     missing: list[str] = Field(default_factory=list)
@@ -29,7 +29,10 @@ class WeatherTable(DelimitedText):
         return self
 
     def time_columns(self) -> TimeColumns:
-        """How the table's rows get their time; of a local time that occurs twice the first is meant."""
+        """How the table's rows get their time; of a local time that occurs twice the first is meant by default."""
+        if isinstance(self.time, TimeColumns):
+            given = "fold" in self.time.model_fields_set
+            return self.time if given else self.time.model_copy(update={"fold": "first"})
         if isinstance(self.time, str):
             return TimeColumns(column=self.time, fold="first")
         return TimeColumns(parts=self.time, fold="first")
@@ -59,12 +62,16 @@ class PlaceTable(DelimitedText):
 
 
 class NoteTable(DelimitedText):
-    """A table of notes, each known in advance for the time from `start` until `end`."""
+    """A table of notes, each known in advance for the time from `start` until `end`.
+
+    start, end: columns of timestamps, in ISO format unless `format` (strptime) says otherwise.
+    """
 
     file: str
     start: str
     end: str
     text: str
+    format: str | None = None
 
 
 class SideRule(Settings):

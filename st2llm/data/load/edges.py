@@ -99,11 +99,17 @@ def _from_matrix(table: np.ndarray, count: int, where: str) -> tuple[Edges, list
         matrix = np.array(table, dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise DataError(f"{where} should hold only numbers, without a header: {error}.") from error
-    if matrix.shape != (count, count) or not np.isfinite(matrix).all():
+    if matrix.shape != (count, count):
         shape = " x ".join(map(str, matrix.shape))
         raise DataError(
-            f"{where} should be a full matrix of {count} x {count} weights, in the order of the values, but "
-            f"it is {shape}{'' if np.isfinite(matrix).all() else ' with missing values'}."
+            f"{where} should be a full matrix of {count} x {count} weights, in the order of the values, but it is "
+            f"{shape}."
+        )
+    if not np.isfinite(matrix).all():
+        row, column = np.argwhere(~np.isfinite(matrix))[0]
+        raise DataError(
+            f"{where} should be a full matrix of finite weights, but row {row + 1} holds {matrix[row, column]} in "
+            f"column {column + 1}. Write 0 where two places are not connected."
         )
     loops = int(np.count_nonzero(np.diag(matrix)))
     np.fill_diagonal(matrix, 0.0)
@@ -136,8 +142,10 @@ def _from_list(
     if weight_column is not None:
         numbers = pd.to_numeric(table[weight_column], errors="coerce").to_numpy(np.float64)
     if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise DataError(
-            f"{where}: a {weight_column} in row {int(np.flatnonzero(~np.isfinite(numbers))[0]) + 1} is not a number."
+            f"{where}: column {weight_column!r} should hold a finite number for each edge, but row {row + 1} holds "
+            f"{numbers[row]}. Correct it, or leave the edge out."
         )
     return _weight_edges(np.array(ends, dtype=np.int64), numbers, rule, where)
 

@@ -16,7 +16,8 @@ class Fixes:
 
     owner: the object of each row, as an index into `objects`. time: in units of unit_s seconds. part: 0 train,
     1 validation, 2 test for each row. attributes: NaN where missing. labels: one for each object. own_origins: whether
-    x and y count from the first fix of each object, so that those of different objects cannot be compared.
+    x and y count from the first fix of each object, so that those of different objects cannot be compared. cut_from:
+    the whole object that each object is a part of; empty where all are whole.
     """
 
     objects: tuple[str, ...]
@@ -30,6 +31,7 @@ class Fixes:
     labels: tuple[str | None, ...] = ()
     attributes: dict[str, Float64[np.ndarray, " row"]] = field(default_factory=dict)
     own_origins: bool = False
+    cut_from: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.time)
@@ -79,6 +81,7 @@ class Fixes:
             self,
             objects=tuple(self.objects[i] for i in kept),
             labels=tuple(self.labels[i] for i in kept) if self.labels else (),
+            cut_from=tuple(self.cut_from[i] for i in kept) if self.cut_from else (),
             owner=code[self.owner],
         )
 

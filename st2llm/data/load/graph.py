@@ -82,11 +82,9 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
 def _mark_missing(
     card: GraphCard, values: Float64[np.ndarray, "time node channel"]
 ) -> tuple[Float64[np.ndarray, "time node channel"], list[str]]:
-    infinite = np.isinf(values)
-    null = np.zeros_like(infinite) if card.null is None else values == card.null
+    null = np.zeros(values.shape, dtype=bool) if card.null is None else values == card.null
     steps = [f"{int(null.sum())} readings of {card.null:g} count as missing"] if null.any() else []
-    steps += [f"{int(infinite.sum())} infinite readings count as missing"] if infinite.any() else []
-    return np.where(null | infinite, np.nan, values), steps
+    return np.where(null, np.nan, values), steps
 
 
 def _on_regular_steps(
@@ -189,11 +187,9 @@ def _unique_ids(where: str, names: tuple[str, ...]) -> tuple[str, ...]:
 def _positions(rule: NodeTable, table: pd.DataFrame, path: Path) -> tuple[_Pairs, _Pairs, _Pairs]:
     """lon/lat in degrees, x/y in metres from the centre of the places, and x/y of the file; None where unknown."""
     lonlat = _pair(rule.lon, rule.lat, table, path)
-    if lonlat is not None and ((np.abs(lonlat[:, 0]) > 180).any() or (np.abs(lonlat[:, 1]) > 90).any()):
-        raise DataError(
-            f"{path.name}: lon must be within ±180 and lat within ±90 degrees. Are {rule.lon} and {rule.lat} "
-            f"swapped?{' Or are these metres? Name them x and y.' if np.abs(lonlat).max() > 360 else ''}"
-        )
+    if lonlat is not None:
+        positions.check_degrees(lonlat, (str(rule.lon), str(rule.lat)), path.name)
+        lonlat[:, 0] -= 360 * (lonlat[:, 0] > 180)
     given_xy = _pair(rule.x, rule.y, table, path)
     if given_xy is not None:
         return lonlat, given_xy - given_xy.mean(axis=0), given_xy
@@ -211,7 +207,7 @@ def _pair(
     bad = np.flatnonzero(~np.isfinite(pair).all(axis=1))
     if bad.size:
         raise DataError(
-            f"{path.name}: place {table.index[int(bad[0])]!r} has no number in {east!r} or {north!r} "
+            f"{path.name}: place {table.index[int(bad[0])]!r} has no finite number in {east!r} or {north!r} "
             f"({bad.size} places). Each place needs coordinates: fill them in, or leave the columns out of the "
             "card."
         )

@@ -139,13 +139,12 @@ def _subset_step(card: GridCard, raster: Raster) -> list[str]:
 
 
 def _mark_missing(card: GridCard, values: Values) -> tuple[Values, list[str]]:
-    """NaN for the card's `null`, for infinite readings, and for cells `outside` the region."""
+    """NaN for the card's `null`, and for cells `outside` the region."""
     steps = []
-    infinite = np.isinf(values)
-    missing = infinite if card.null is None else infinite | (values == card.null)
-    if missing.any():
-        steps.append(f"{int(missing.sum())} readings that are infinite or {card.null} count as missing")
-        values = np.where(missing, np.nan, values)
+    null = np.zeros(values.shape, dtype=bool) if card.null is None else values == card.null
+    if null.any():
+        steps.append(f"{int(null.sum())} readings of {card.null:g} count as missing")
+        values = np.where(null, np.nan, values)
     if card.outside is not None:
         beyond = ((values == card.outside) | np.isnan(values)).all(axis=(0, 3))
         steps.append(

@@ -82,7 +82,10 @@ def outliers(fixes: Fixes, rule: Outliers) -> tuple[Fixes, str]:
 
 
 def trips(fixes: Fixes, gap: str) -> tuple[Fixes, str]:
-    """Starts a new object (`id/1`, `id/2`, ...) wherever the next fix is more than `gap` later."""
+    """Starts a new object (`id/1`, `id/2`, ...) wherever the next fix is more than `gap` later.
+
+    The parts of an object know the whole that they are cut from, which splits by object keep together.
+    """
     starts = np.ones(len(fixes), dtype=bool)
     starts[1:] = ~fixes.same_object() | (fixes.step_seconds() > duration_s(gap))
     trip = np.cumsum(starts) - 1
@@ -93,7 +96,9 @@ def trips(fixes: Fixes, gap: str) -> tuple[Fixes, str]:
         f"{fixes.objects[o]}/{n}" if many[o] else fixes.objects[o] for o, n in zip(old, number, strict=True)
     )
     labels = tuple(fixes.labels[o] for o in old) if fixes.labels else ()
-    made = replace(fixes, objects=names, labels=labels, owner=trip.astype(np.int32))
+    whole = fixes.cut_from or fixes.objects
+    cut_from = tuple(whole[o] for o in old)
+    made = replace(fixes, objects=names, labels=labels, owner=trip.astype(np.int32), cut_from=cut_from)
     return made, f"trips {gap}: {len(fixes.objects)} objects became {len(names)}"
 
 

@@ -15,6 +15,38 @@ MAX_SPARSITY = 20
 """The most steps that a file may span for each of its rows; more are taken for a wrong timestamp or step."""
 
 
+_MAX_STRAY_SHARE = 0.01
+"""The share of timestamps that may lie between the steps that the others have, and still be taken for errors."""
+_LEAST_ROWS = 4
+"""Fewer timestamps tell no step."""
+
+
+@dataclass(frozen=True)
+class _MeasuredStep:
+    """The most frequent difference between neighbouring timestamps, and its share of all differences."""
+
+    step_s: int
+    share: float
+
+    @property
+    def text(self) -> str:
+        """The step as a card writes it."""
+        for unit, seconds in (("D", DAY_S), ("h", 3600), ("min", 60)):
+            if self.step_s % seconds == 0:
+                return f"{self.step_s // seconds}{unit}"
+        return f"{self.step_s}s"
+
+
+def _measured_step(time: Int64[np.ndarray, " row"]) -> _MeasuredStep | None:
+    """None where no difference is that of more than half of the timestamps."""
+    if len(time) < _LEAST_ROWS:
+        return None
+    steps, counts = np.unique(np.diff(time), return_counts=True)
+    best = int(np.argmax(counts))
+    share = float(counts[best] / counts.sum())
+    return _MeasuredStep(int(steps[best]), share) if share > 0.5 else None
+
+
 @dataclass(frozen=True)
 class RegularStep:
     """The step of a data set. name: of the data set. freq: as in its card. freq_s: in seconds, MONTH_S for months."""
@@ -43,7 +75,8 @@ class RegularStep:
     ) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time ..."], list[str]]:
         """The readings at each step, NaN where there is no row, and what was done, in words.
 
-        Raises DataError for timestamps between steps, or so far apart that one must be wrong.
+        Raises DataError for timestamps between steps, for a step that is not theirs, and for timestamps so far apart
+        that one must be wrong.
         """
         if not len(time):
             raise DataError(f"{self.name}: no row has a timestamp that exists in {self.timezone}.")
@@ -72,13 +105,34 @@ class RegularStep:
         return stamps, full, [*done, f"put {where}: {count - len(time)} of {count} steps had no row"]
 
     def _rows(self, time: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+        measured = _measured_step(time)
         off = np.flatnonzero((time - time[0]) % self.freq_s)
         if off.size:
+            remedy = f"Correct `freq`, or the timestamp{_hint(self.freq_s)}"
+            if measured is not None and measured.step_s != self.freq_s:
+                remedy = f"Most timestamps are {measured.text} apart: write `freq: {measured.text}`"
             raise DataError(
                 f"{self.name}: timestamps should be {self.freq} apart, but {self._local(time[off[0]])} lies between "
-                f"two steps counted from {self._local(time[0])}. Correct `freq`, or the timestamp{_hint(self.freq_s)}."
+                f"two steps counted from {self._local(time[0])}. {remedy}."
             )
+        if measured is not None and measured.step_s != self.freq_s:
+            self._refuse_sparse(time, measured)
         return np.asarray((time - time[0]) // self.freq_s, dtype=np.int64)
+
+    def _refuse_sparse(self, time: Int64[np.ndarray, " row"], measured: "_MeasuredStep") -> None:
+        """Raises DataError where nearly all timestamps fit a longer step, so that most steps would be empty."""
+        _, row, counts = np.unique(time % measured.step_s, return_inverse=True, return_counts=True)
+        off = np.flatnonzero(row != int(np.argmax(counts)))
+        if off.size > _MAX_STRAY_SHARE * len(time):
+            return
+        steps = int(time[-1] - time[0]) // self.freq_s + 1
+        stray = (
+            f" and correct the timestamp {self._local(time[off[0]])}, which lies between" if off.size else ""
+        )
+        raise DataError(
+            f"{self.name}: `freq` is {self.freq}, but timestamps are {measured.text} apart ({measured.share:.0%} of "
+            f"them), so {steps - len(time)} of {steps} steps would be empty. Write `freq: {measured.text}`{stray}."
+        )
 
     def _month(self, time: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
         """Months since the year 0, by the local calendar."""

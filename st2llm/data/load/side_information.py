@@ -3,7 +3,7 @@
 The joins take plain arrays, so they serve data of every kind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from st2llm.data.read.local_time import check_increasing, to_utc
 from st2llm.data.read.table_format import TableFormat
 from st2llm.errors import DataError
 from st2llm.types import Covariate, Note
+
+_ISO: Mapping[str, str] = {}
+"""No formats: timestamps are ISO."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def join_weather(
     """
     clock = rule.time_columns()
     types: dict[str, columns.ColumnType] = dict.fromkeys(rule.columns.values(), "number")
-    table = columns.read(path, {**timestamps.column_types(clock), **types}, _table_format(rule, rule.missing))
+    table_format = _table_format(rule, rule.missing, timestamps.column_formats(clock))
+    table = columns.read(path, {**timestamps.column_types(clock), **types}, table_format)
     instants = timestamps.read_times(clock, table, timezone=timezone, where=path.name)
     rows = np.flatnonzero(instants.known)
     rows = rows[np.argsort(instants.time[rows], kind="stable")]
@@ -120,6 +124,8 @@ def join_nearest_places(
     bad = np.flatnonzero(~np.isfinite(coordinates).all(axis=1))
     if bad.size:
         raise DataError(f"{path.name}: row {int(bad[0]) + 1} has no coordinates. Each place needs them.")
+    if rule.lon:
+        positions.check_degrees(coordinates, (rule.lon, str(rule.lat)), path.name)
     texts = table.categories(rule.text)
     radius = rule.within_m / positions.EARTH_M if rule.lon else rule.within_m
     tree, points = coordinates, here
@@ -147,7 +153,8 @@ def read_notes(rule: NoteTable, path: Path, timezone: str) -> tuple[Note, ...]:
         rule.end: "timestamp",
         rule.text: "category",
     }
-    table = columns.read(path, types, _table_format(rule))
+    formats = {rule.start: rule.format, rule.end: rule.format} if rule.format else {}
+    table = columns.read(path, types, _table_format(rule, formats=formats))
     begin, end = (
         to_utc(table.timestamps(name), timezone, "first").seconds for name in (rule.start, rule.end)
     )
@@ -165,9 +172,15 @@ def read_notes(rule: NoteTable, path: Path, timezone: str) -> tuple[Note, ...]:
     return tuple(sorted(notes, key=lambda note: (note.start, note.end)))
 
 
-def _table_format(rule: DelimitedText, missing: Sequence[str] = ()) -> TableFormat:
+def _table_format(
+    rule: DelimitedText, missing: Sequence[str] = (), formats: Mapping[str, str] = _ISO
+) -> TableFormat:
     return TableFormat(
-        separator=rule.separator, missing=tuple(missing), decimal=rule.decimal, encoding=rule.encoding
+        separator=rule.separator,
+        missing=tuple(missing),
+        formats=formats,
+        decimal=rule.decimal,
+        encoding=rule.encoding,
     )
 
 

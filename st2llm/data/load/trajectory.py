@@ -275,6 +275,7 @@ def _objects(
                 holidays=days,
                 unit_s=fixes.unit_s,
                 step=step,
+                cut_from=fixes.cut_from[i] if fixes.cut_from else None,
             )
         )
     return objects

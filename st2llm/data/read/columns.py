@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float64, Int32, Int64
 
+from st2llm.data.read.infinite import require_finite_column
 from st2llm.data.read.table_blocks import read_blocks
 from st2llm.data.read.table_format import COMMA_SEPARATED, TableFormat
+from st2llm.data.read.timestamp_format import format_hint
 from st2llm.errors import DataError
 
 ColumnType = Literal["number", "category", "timestamp"]
@@ -67,8 +69,8 @@ def read(
 ) -> Columns:
     """Reads columns of a table with the given types. member: the name of the table in a zip archive.
 
-    Raises DataError for a missing column, a cell that does not have its column's type, rows of unequal length, an empty
-    or damaged file, and timestamps of which some have an offset from UTC and some have none.
+    Raises DataError for a missing column, a cell that does not have its column's type, an infinite number, rows of
+    unequal length, an empty or damaged file, and timestamps of which some have an offset from UTC and some have none.
     """
     builders = {name: _ColumnBuilder(name, kind, table_format, path.name) for name, kind in wanted.items()}
     rows = 0
@@ -149,7 +151,9 @@ class _ColumnBuilder:
 
     def add(self, block: Any, before: int) -> None:
         if self._kind == "number":
-            self._parts.append(_numbers(block))
+            numbers = _numbers(block)
+            require_finite_column(numbers, self._name, self._where, rows_before=before)
+            self._parts.append(numbers)
         elif self._kind == "category":
             codes, names = _encode_categories(block)
             self._parts.append(self._vocabulary.recode(codes, names))
@@ -196,10 +200,11 @@ class _ColumnBuilder:
         bad = np.flatnonzero(stamps.isna().to_numpy())
         if bad.size:
             expected = "such as 2024-01-31 06:00" if form == "ISO8601" else f"written as {form!r}"
+            hint = format_hint(series, self._name) if form == "ISO8601" else ""
             raise DataError(
                 f"{self._where}: column {self._name!r} should hold timestamps {expected}, but row "
                 f"{before + int(bad[0]) + 1} "
-                f"holds {str(series.iloc[int(bad[0])])[:40]!r}. Correct it, or correct `time.format`."
+                f"holds {str(series.iloc[int(bad[0])])[:40]!r}.{hint or ' Correct it, or correct `time.format`.'}"
             )
         if offset.any() and not offset.all():
             raise self._mixed_offsets(before + 1 + int(np.flatnonzero(offset != offset[0])[0]))

@@ -78,8 +78,8 @@ def from_index(index: pd.DatetimeIndex) -> Timestamps:
 
 def parse_instant(text: str, timezone: str, where: str) -> int:
     """The seconds UTC of one timestamp; `where` names the key that holds it. Raises DataError for no single instant."""
-    try:
-        timestamps = pd.DatetimeIndex([pd.Timestamp(text)])
+    try:  # pandas alone would read 03/04/2024 as the 4th of March
+        timestamps = pd.DatetimeIndex([pd.to_datetime(text, format="ISO8601")])
     except ValueError as error:
         raise DataError(
             f"{where} should be a timestamp such as 2024-01-31T00:00:00, not {text!r}."

@@ -12,6 +12,7 @@ from st2llm.data import safe_open
 from st2llm.data.card import GridCard, file_and_key
 from st2llm.data.card.grid import ROLES, Axis, Subset
 from st2llm.data.read import cf
+from st2llm.data.read.infinite import require_finite_array
 from st2llm.data.read.packing import Unpacked, unpack
 from st2llm.errors import DataError, nearest
 
@@ -40,8 +41,23 @@ class Raster:
 def read_raster(card: GridCard, part: str, path: Path) -> Raster:
     """One entry of a card's `values`, read from `path` and cut to the card's `subset`.
 
-    Raises DataError where the file does not match the card.
+    Raises DataError where the file does not match the card, and for infinite readings.
     """
+    raster = _read(card, part, path)
+    if not np.isinf(raster.values).any():
+        return raster
+    known = np.isin(raster.values, [value for value in (card.null, card.outside) if value is not None])
+    axes = {
+        "time step": range(len(raster.values)),
+        "row": raster.rows,
+        "column": raster.cols,
+        "channel": raster.names or range(raster.values.shape[3]),
+    }
+    require_finite_array(np.where(known, np.nan, raster.values), axes, path.name)
+    return raster
+
+
+def _read(card: GridCard, part: str, path: Path) -> Raster:
     name, key = file_and_key(part)
     kind = path.suffix.lower()
     if path.is_dir() or kind in (".nc", ".nc4", ".cdf", ".gz", ".zip", ".zarr", ".netcdf"):
@@ -154,14 +170,17 @@ def check_coordinates(
 ) -> Float64[np.ndarray, " cell"]:
     """Checked coordinates; longitudes that jump from 180 to -180 (or 360 to 0) are unwrapped.
 
-    Raises DataError for degrees out of range and coordinates that are not monotonic.
+    Raises DataError for degrees out of range and coordinates that are infinite, missing or not monotonic.
     """
+    if not np.isfinite(at).all():
+        i = int(np.flatnonzero(~np.isfinite(at))[0])
+        raise DataError(f"The coordinate of {role} {i} is {at[i]}, but coordinates are finite. Correct it.")
     if space == "degrees":
         most = 90 if role == "row" else 360
-        if not np.isfinite(at).all() or (np.abs(at) > most + 1e-6).any():
+        if (np.abs(at) > most + 1e-6).any():
             raise DataError(
-                f"The {role}s should be within ±{most} degrees, but they run from {np.nanmin(at):g} to "
-                f"{np.nanmax(at):g}. Are latitude and longitude swapped? Correct `dims`."
+                f"The {role}s should be within ±{most} degrees, but they run from {at.min():g} to "
+                f"{at.max():g}. {_degrees_remedy(at)}"
             )
         if role == "col":
             decreases = np.diff(at) < 0
@@ -174,6 +193,12 @@ def check_coordinates(
             f"the {role}s."
         )
     return at
+
+
+def _degrees_remedy(at: Float64[np.ndarray, " cell"]) -> str:
+    if np.abs(at).max() > 360:
+        return "Are these metres? Set `space: metres` in the card."
+    return "Are latitude and longitude swapped? Correct `dims`."
 
 
 def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:

@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar, safe_open, timestamps
 from st2llm.data.card import GraphCard, file_and_key
+from st2llm.data.read.infinite import require_finite_array, require_finite_column
 from st2llm.data.read.local_time import check_increasing
 from st2llm.data.read.table_format import TableFormat
 from st2llm.data.read.whole_table import read_table
@@ -34,7 +35,8 @@ class Readings:
 def read_readings(card: GraphCard, files: Mapping[str, Path]) -> Readings:
     """The readings of a card's values; `files` maps the names the card uses to paths.
 
-    Raises DataError for a missing column, text among numbers, and timestamps that cannot be read, repeat or decrease.
+    Raises DataError for a missing column, text and infinite numbers among readings, and timestamps that cannot be read,
+    repeat or decrease.
     """
     opened = [_open_values(card, entry, files[file_and_key(entry)[0]]) for _, entry in card.parts]
     path = files[file_and_key(card.parts[0][1])[0]]
@@ -44,7 +46,7 @@ def read_readings(card: GraphCard, files: Mapping[str, Path]) -> Readings:
             raise DataError(
                 f"{card.name}: only tables are concatenated, but {path.name} is an array. Concatenate the arrays first."
             )
-        return Readings(None, None, _from_array(arrays[0], path))
+        return Readings(None, None, _from_array(card, arrays[0], path))
     frames = [values for values in opened if isinstance(values, pd.DataFrame)]
     frames = [
         _checked_table(card, frame, entry, place)
@@ -58,6 +60,7 @@ def read_readings(card: GraphCard, files: Mapping[str, Path]) -> Readings:
 
 PLACE_COLUMN = " place"
 """The column of places where each place has a file of its own. The blank keeps it apart from columns of files."""
+_TEXT_TABLES = tuple(suffix + packed for suffix in (".csv", ".tsv", ".txt") for packed in ("", ".gz"))
 
 
 def _open_values(card: GraphCard, entry: str, path: Path) -> pd.DataFrame | np.ndarray:
@@ -70,7 +73,7 @@ def _open_values(card: GraphCard, entry: str, path: Path) -> pd.DataFrame | np.n
                 f"{card.name}: {path.name} holds several arrays. Name the one that is meant: {path.name}:data"
             )
         return safe_open.array(path, key)
-    if kind == ".csv":
+    if path.name.lower().endswith(_TEXT_TABLES):
         return read_table(
             path,
             graph_table_format(card),
@@ -87,7 +90,9 @@ def _open_values(card: GraphCard, entry: str, path: Path) -> pd.DataFrame | np.n
             if safe_open.has_pandas_tables(path)
             else safe_open.hdf5_array(path, key)
         )
-    raise DataError(f"{path.name} is none of csv, parquet, npz, npy, h5. Convert it, or correct `values`.")
+    raise DataError(
+        f"{path.name} is none of csv (also gzipped), parquet, npz, npy, h5. Convert it, or correct `values`."
+    )
 
 
 def _checked_table(card: GraphCard, frame: pd.DataFrame, entry: str, place: str | None) -> pd.DataFrame:
@@ -98,7 +103,7 @@ def _checked_table(card: GraphCard, frame: pd.DataFrame, entry: str, place: str 
     frame.columns = [str(name) for name in frame.columns]
     if card.layout == "long":
         columns = {
-            name: _numbers(timestamps.require_column(frame, name, path), name, path)
+            name: _readings(card, timestamps.require_column(frame, name, path), name, path)
             for name in card.channels or ()
         }
         frame = frame.assign(**columns)
@@ -142,13 +147,18 @@ def _is_number(card: GraphCard, name: str) -> bool:
     return name in (card.channels or ()) if card.layout == "long" else name not in card.ignore
 
 
-def _from_array(array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node channel"]:
+def _from_array(card: GraphCard, array: np.ndarray, path: Path) -> Float64[np.ndarray, "time node channel"]:
     if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise DataError(
             f"{path.name} should hold real numbers by time and node (and channel), but it holds "
             f"{array.dtype} of shape {array.shape}. Reshape it."
         )
-    return np.ascontiguousarray(array.reshape(*array.shape[:2], -1), dtype=np.float64)
+    values = np.ascontiguousarray(array.reshape(*array.shape[:2], -1), dtype=np.float64)
+    present = values if card.null is None else np.where(values == card.null, np.nan, values)
+    names = ("time step", "node", "channel")
+    axes = {name: range(count) for name, count in zip(names, values.shape, strict=True)}
+    require_finite_array(present, axes, path.name)
+    return values
 
 
 def _from_wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
@@ -158,7 +168,7 @@ def _from_wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
     ids = [name for name in frame.columns if name not in excluded]
     if not ids:
         raise DataError(f"{path.name} has no column of readings besides {', '.join(sorted(excluded))}.")
-    values = np.column_stack([_numbers(frame[name], name, path) for name in ids])[:, :, None]
+    values = np.column_stack([_readings(card, frame[name], name, path) for name in ids])[:, :, None]
     if instants is None:
         return Readings(None, tuple(ids), np.ascontiguousarray(values))
     time, values = instants.time[instants.known], values[instants.known]
@@ -190,6 +200,13 @@ def _from_long(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
 
 
 _REMEDY = "Correct it, or name the column under `ignore` or `time`."
+
+
+def _readings(card: GraphCard, column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " time"]:
+    """A column of readings: finite, apart from what the card's `null` marks as missing."""
+    numbers = _numbers(column, name, path)
+    require_finite_column(np.where(numbers == card.null, np.nan, numbers), name, path.name)
+    return numbers
 
 
 def _numbers(column: pd.Series, name: str, path: Path) -> Float64[np.ndarray, " time"]:

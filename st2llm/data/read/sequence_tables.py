@@ -37,7 +37,7 @@ class SequenceTable:
 
 def read(card: SequenceCard, files: Mapping[str, Path], wanted: Mapping[str, ColumnType]) -> SequenceTable:
     """Some columns of all tables of a card, one table after the other. wanted: the names and types of the columns."""
-    formats = {card.time.column: card.time.format} if card.time.column and card.time.format else {}
+    formats = timestamps.column_formats(card.time)
     table_format = TableFormat(
         card.header,
         tuple(card.columns or ()),

@@ -67,21 +67,25 @@ def _by_time(trajectories: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[n
 
 
 def _by_object(trajectories: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:
-    _check_held_out(
-        trajectories[0].name, plan.held_out, [trajectory.id for trajectory in trajectories], "object"
-    )
+    """All parts of an object that harmonisation cut into several go where the whole object goes."""
+    part = parts_by_object(trajectories[0].name, [trajectory.whole_id for trajectory in trajectories], plan)
+    return [
+        np.full(len(trajectory.time), part[trajectory.whole_id], dtype=np.int8) for trajectory in trajectories
+    ]
+
+
+def parts_by_object(name: str, ids: Sequence[str], plan: SplitPlan) -> dict[str, int]:
+    """The part of each object by its id, in an order that depends on the ids and the name of the data set alone.
+
+    Raises DataError where the plan holds out an object that does not exist.
+    """
+    _check_held_out(name, plan.held_out, ids, "object")
     held = set(plan.held_out)
-    free = sorted(
-        (trajectory.id for trajectory in trajectories if trajectory.id not in held),
-        key=lambda id: _shuffle_key(trajectories[0].name, id),
-    )
+    free = sorted(set(ids) - held, key=lambda id: _shuffle_key(name, id))
     shares = np.cumsum([plan.train, plan.validation]) / (plan.train + plan.validation if held else 1.0)
     edges = np.rint(np.round(shares, 9) * len(free)).astype(int)
     part = {id: int(np.searchsorted(edges, i, side="right")) for i, id in enumerate(free)}
-    return [
-        np.full(len(trajectory.time), part.get(trajectory.id, 2), dtype=np.int8)
-        for trajectory in trajectories
-    ]
+    return part | dict.fromkeys(held, 2)
 
 
 def _by_label(trajectories: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:

@@ -72,13 +72,20 @@ class TrajectoryWindows:
     def step(self) -> int:
         """Units of time between the fixes of a window; 0 for any step. Raises DataError without a common step."""
         given = self.objects[0].step
-        if given is not None:
+        if given == 0 or (given and any((np.diff(item.time) == given).any() for item in self.objects)):
             return given
         steps = _time_steps(self.objects)
         if not steps.size:
-            return 0
+            return given or 0
         distinct, count = np.unique(steps, return_counts=True)
         best = int(count.argmax())
+        if given is not None:
+            most, asked = (f"{step * self.objects[0].unit_s:g}s" for step in (distinct[best], given))
+            raise DataError(
+                f"{self.name}: `freq` is {asked}, but no two neighbouring fixes are so far apart: most "
+                f"({count[best] / steps.size:.0%}) are {most} apart. Write `freq: {most}`, or add `harmonise: "
+                f"[{{resample: {asked}}}]` to the card."
+            )
         if count[best] < COMMON_SHARE * steps.size:
             raise DataError(
                 f"{self.name}: fixes have no common step: the most frequent, "

@@ -50,7 +50,15 @@ def summarize(data: Container) -> dict[str, Any]:
     }
     if isinstance(first, SensorGraph):
         del summary["holds"]  # its places are listed
+    if parts := _parts(data):
+        summary["cut_from"] = parts
     return summary
+
+
+def _parts(data: Container) -> dict[str, str]:
+    """The whole object of each trajectory that is a part of one, by id."""
+    items = data if isinstance(data, list) else []
+    return {item.id: item.cut_from for item in items if isinstance(item, Trajectory) and item.cut_from}
 
 
 def data_sha256(data: Container) -> str:

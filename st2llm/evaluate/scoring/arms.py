@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from st2llm.config.suite import Suite
+from st2llm.evaluate.run_folder.reading import read_record
 from st2llm.evaluate.run_folder.store import RunStore
 
 
@@ -40,7 +42,8 @@ class FinishedArms:
 
     results: the files of arms/, one per predictor and seed. predictions: their prediction tables by key. validation:
     the same for validation windows, of the arms whose `validation_windows` is not None. validation_totals: metric
-    totals of each predictor, seed, sample and place on validation; None where they are not computed yet.
+    totals of each predictor, seed, sample and place on validation; None where they are not computed yet. cut_from: the
+    whole object of each object that is a part of one (a trip), by id.
     """
 
     suite: Suite
@@ -49,6 +52,7 @@ class FinishedArms:
     predictions: Mapping[str, pd.DataFrame]
     validation: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     validation_totals: pd.DataFrame | None = None
+    cut_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -72,4 +76,14 @@ def load_arms(store: RunStore, suite: Suite, task: str, timezone: str) -> Finish
     results = [result for result in store.arms() if result["task"] == task]
     predictions = PredictionTables([result["key"] for result in results], store.predictions)
     validated = [result["key"] for result in results if result.get("validation_windows")]
-    return FinishedArms(suite, timezone, results, predictions, PredictionTables(validated, store.validation))
+    validation = PredictionTables(validated, store.validation)
+    return FinishedArms(
+        suite, timezone, results, predictions, validation, cut_from=_cut_from(store.root / "run.json")
+    )
+
+
+def _cut_from(run_card: Path) -> dict[str, str]:
+    """What the run card says of objects that harmonisation cut; runs of earlier versions say nothing."""
+    if not run_card.is_file():
+        return {}
+    return dict(read_record(run_card, ("data",))["data"].get("cut_from", {}))

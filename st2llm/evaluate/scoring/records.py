@@ -28,7 +28,7 @@ def score_arms(arms: FinishedArms, rule: str = "penalised") -> pd.DataFrame:
     for result in arms.results:
         frame = resolve_unread(arms, result, rule)
         totals = totals_by_sample(frame)
-        blocks = block_of_samples(frame, str(arms.suite.bootstrap.block), arms.timezone)
+        blocks = block_of_samples(frame, str(arms.suite.bootstrap.block), arms.timezone, arms.cut_from)
         totals.insert(0, "task", result["task"])
         totals.insert(0, "seed", result["seed"])
         totals.insert(0, "predictor", result["predictor"])

@@ -146,3 +146,28 @@ def test_a_region_may_lie_across_the_date_line(tmp_path: Path, keys: dict) -> No
 def test_an_event_outside_a_region_across_the_date_line_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"an event is at \(0, -18\), outside the card's `region`"):
         load_data(write(tmp_path, FIJI.replace("179.9", "0"), EVENT, **DEGREES, region=[179, -19, -179, -17]))
+
+
+def test_an_infinite_number_is_refused_by_its_column_and_row(tmp_path: Path) -> None:
+    for column, cell in (("size", "1.5"), ("east", "1,2")):
+        rows = ROWS.replace(cell, "inf" if column == "size" else "inf,2", 1)
+        with pytest.raises(DataError, match=f"rows.csv: column '{column}' holds inf in row 1"):
+            load_data(write(tmp_path, rows, EVENT, blank="drop", **MORE))
+
+
+def test_a_region_in_metres_beside_degrees_is_refused(tmp_path: Path) -> None:
+    keys = {
+        "x": None,
+        "y": None,
+        "lon": "lon",
+        "lat": "lat",
+        "region": [500_000, 4_400_000, 500_100, 4_400_100],
+    }
+    with pytest.raises(ConfigError, match=r"`region` holds 4.4001e\+06, .* Are these metres\?"):
+        load_data(write(tmp_path, "when,lon,lat\n2024-01-01,1,2\n", EVENT, **keys))
+
+
+@pytest.mark.parametrize("stamp", ["03/04/2024", "4 March 2024"])
+def test_a_window_is_not_guessed_from_stamps_that_are_not_iso(tmp_path: Path, stamp: str) -> None:
+    with pytest.raises(DataError, match="`window` should be a timestamp such as 2024-01-31T00:00:00"):
+        load_data(write(tmp_path, ROWS, EVENT, window=[stamp, "2025-01-01"]))

@@ -1,10 +1,15 @@
 """Tables of sensor graphs as other programs write them: each number must come under its own sensor."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
+from support.graph_cards import with_keys
 
 from st2llm.data import load_data
 from st2llm.errors import DataError
@@ -143,3 +148,105 @@ def test_texts_that_were_always_missing_keep_the_hash_of_the_data(make_card: Mak
     before = _graph(make_card()).provenance.sha256
     assert _graph(make_card(missing=["NA"])).provenance.sha256 == before
     assert _graph(make_card(missing=["-"])).provenance.sha256 != before
+
+
+@pytest.mark.parametrize(
+    ("values", "keys", "message"),
+    [
+        ("stamp,a,b\n2024-01-01 00:00,1,5\n2024-01-01 01:00,3,-Inf\n", {}, "column 'b' holds -inf in row 2"),
+        (
+            "stamp,site,v\n2024-01-01 00:00,a,1\n2024-01-01 01:00,a,inf\n",
+            {"layout": "long", "place": "site", "channels": ["v"]},
+            "column 'v' holds inf in row 2",
+        ),
+    ],
+)
+def test_an_infinite_reading_of_a_csv_is_refused_by_its_column_and_row(
+    make_card: Make, values: str, keys: dict[str, Any], message: str
+) -> None:
+    path = make_card(values=values, **keys, **ALONE)
+    with pytest.raises(DataError, match=f"values.csv: {message} .1 such rows."):
+        load_data(path)
+    data = _graph(with_keys(path, null=float("inf") if "-Inf" not in values else float("-inf")))
+    assert np.isnan(data.values[1, -1, 0])
+
+
+@pytest.mark.parametrize("file", ["v.parquet", "v.npy", "v.npz:x", "v.h5:x"])
+def test_an_infinite_reading_of_an_array_or_a_binary_table_is_refused(make_card: Make, file: str) -> None:
+    values, path = np.array([[1.0, 2.0], [3.0, np.inf]]), make_card(**ALONE)
+    folder, keys = path.parent, {"values": file, "time": None, "start": "2024-01-01T00:00:00"}
+    pd.DataFrame(values, columns=["a", "b"]).to_parquet(folder / "v.parquet")
+    np.save(folder / "v.npy", values)
+    np.savez(folder / "v.npz", x=values)
+    with h5py.File(folder / "v.h5", "w") as store:
+        store["x"] = values
+    where = (
+        "column 'b' holds inf in row 2"
+        if "parquet" in file
+        else "holds inf at time step 1, node 1, channel 0"
+    )
+    with pytest.raises(DataError, match=where):
+        load_data(with_keys(path, **keys))
+
+
+def test_infinite_weights_and_coordinates_are_refused_by_their_row(make_card: Make) -> None:
+    path = make_card(edges={"list": "e.csv"})
+    (path.parent / "e.csv").write_text(
+        "source,target,weight\nQueen St,High St,1\nHigh St,Queen St,inf\n", "utf-8"
+    )
+    with pytest.raises(
+        DataError, match="'weight' should hold a finite number for each edge, but row 2 holds inf"
+    ):
+        load_data(path)
+    path = make_card(edges={"adjacency": "adj.csv"})
+    (path.parent / "adj.csv").write_text("0,1\ninf,0\n", "utf-8")
+    with pytest.raises(DataError, match="row 2 holds inf in column 1"):
+        load_data(path)
+    with pytest.raises(DataError, match="place 'High St' has no finite number in 'lon'"):
+        load_data(make_card(places="name,lon,lat\nQueen St,174.7,-36.8\nHigh St,inf,-36.8\n"))
+
+
+def test_projected_metres_given_as_degrees_are_told_by_the_keys_to_change(make_card: Make) -> None:
+    path = make_card(places="name,lon,lat\nQueen St,500000,4400000\nHigh St,500100,4400000\n")
+    with pytest.raises(DataError, match=r"places.csv: .* Are these metres\? Give `x: lon` and `y: lat`"):
+        load_data(path)
+
+
+def test_gzipped_values_nodes_and_edges_are_those_of_the_plain_files(make_card: Make) -> None:
+    path = make_card(edges={"list": "e.csv"})
+    (path.parent / "e.csv").write_text("source,target\nQueen St,High St\n", "utf-8")
+    plain = _graph(path)
+    for name in ("values.csv", "places.csv", "e.csv"):
+        (path.parent / f"{name}.gz").write_bytes(gzip.compress((path.parent / name).read_bytes()))
+    nodes = {"file": "places.csv.gz", "id": "name", "lon": "lon", "lat": "lat"}
+    packed = _graph(with_keys(path, values="values.csv.gz", nodes=nodes, edges={"list": "e.csv.gz"}))
+    np.testing.assert_array_equal(packed.values, plain.values)
+    np.testing.assert_array_equal(packed.lonlat, plain.lonlat)
+    assert packed.edges.of(1) == plain.edges.of(1) == [(0, 1.0)]
+
+
+DAYS_FIRST = "stamp,a\n03/04/2024 00:00,1\n03/04/2024 01:00,2\n03/04/2024 02:00,3\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "first"), [("%m/%d/%Y %H:%M", "2024-03-04"), ("%d/%m/%Y %H:%M", "2024-04-03")]
+)
+@pytest.mark.parametrize("layout", ["wide", "long"])
+def test_stamps_are_read_in_the_format_of_the_card_and_never_guessed(
+    make_card: Make, form: str, first: str, layout: str
+) -> None:
+    values, keys = DAYS_FIRST, {}
+    if layout == "long":
+        values = DAYS_FIRST.replace("stamp,a", "stamp,v,site").replace(",1", ",1,a").replace(",2\n", ",2,a\n")
+        values, keys = (
+            values.replace(",3\n", ",3,a\n"),
+            {"layout": "long", "place": "site", "channels": ["v"]},
+        )
+    path = make_card(values=values, timezone="UTC", **keys, **ALONE)
+    with pytest.raises(
+        DataError, match=r"Day and month cannot be told apart: set `format: '%m/%d/%Y %H:%M'`"
+    ):
+        load_data(path)
+    data = _graph(with_keys(path, time={"column": "stamp", "format": form}))
+    assert str(data.time[0].astype("datetime64[s]")) == f"{first}T00:00:00"
+    assert data.values[:, 0, 0].tolist() == [1, 2, 3]

@@ -149,10 +149,18 @@ def test_a_calendar_without_leap_days_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "coordinates", [{"lat": [150.0, 148.0, 146.0]}, {"lon": [0.0, 2.0, 4.0, 600.0]}, {"lat": [1, np.nan, 3]}]
+    ("coordinates", "message"),
+    [
+        ({"lat": [150.0, 148.0, 146.0]}, "Are latitude and longitude swapped"),
+        ({"lon": [500e3, 500.1e3, 500.2e3, 500.3e3]}, "Are these metres\\? Set `space: metres`"),
+        ({"lat": [1, np.nan, 3]}, "The coordinate of row 1 is nan"),
+        ({"lon": [0, 1, 2, np.inf]}, "The coordinate of col 3 is inf"),
+    ],
 )
-def test_impossible_coordinates_are_refused(tmp_path: Path, coordinates: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="Are latitude and longitude swapped"):
+def test_impossible_coordinates_are_refused(
+    tmp_path: Path, coordinates: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
         _netcdf(tmp_path, dataset(**{name: np.array(at, dtype=float) for name, at in coordinates.items()}))
 
 
@@ -214,11 +222,23 @@ def test_a_card_that_does_not_fit_its_array_is_one_clear_error(
         _bare(tmp_path, values(), **keys)
 
 
-def test_null_and_infinite_values_are_missing(tmp_path: Path) -> None:
+def test_null_values_are_missing_and_infinite_ones_only_where_the_card_says_so(tmp_path: Path) -> None:
     array = values()
-    array[0, 0, 0], array[1, 1, 1] = -1, np.inf
+    array[0, 0, 0] = -1
     data = _bare(tmp_path, array, dims=["time", "row", "col"], null=-1)
-    assert np.isnan(data.values).sum() == 2
+    assert np.isnan(data.values).sum() == 1
+    array[1, 2, 3] = np.inf
+    with pytest.raises(DataError, match="holds inf at time step 1, row 2, column 3"):
+        _bare(tmp_path, array, dims=["time", "row", "col"], null=-1)
+    assert np.isnan(_bare(tmp_path, array, dims=["time", "row", "col"], null=float("inf")).values).sum() == 1
+
+
+def test_an_infinite_reading_of_a_netcdf_file_is_named_by_its_coordinates(tmp_path: Path) -> None:
+    array = values()
+    array[3, 1, 2] = -np.inf
+    message = "heat.nc holds -inf at time step 3, row 48, column 4, channel heat .1 such numbers."
+    with pytest.raises(DataError, match=message):
+        _netcdf(tmp_path, dataset(array))
 
 
 def test_cells_that_hold_one_value_all_along_lie_outside(tmp_path: Path) -> None:

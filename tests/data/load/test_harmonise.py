@@ -73,8 +73,17 @@ def test_outliers_go_and_a_steady_walk_stays() -> None:
 def test_a_gap_begins_a_new_object() -> None:
     result, steps = harmonise.trips(fixes([(0, 0)] * 5, [0, 10, 5000, 5010, 0], [0, 0, 0, 0, 1]), "10min")
     assert result.objects == ("o0/1", "o0/2", "o1")
+    assert result.cut_from == ("o0", "o0", "o1")
     assert result.owner.tolist() == [0, 0, 1, 1, 2]
     assert steps == "trips 10min: 2 objects became 3"
+
+
+def test_trips_of_trips_know_the_whole_object_and_keep_it_when_others_are_dropped() -> None:
+    rows = fixes([(0, 0)] * 7, [0, 10, 700, 5000, 5010, 5020, 0], [0, 0, 0, 0, 0, 0, 1])
+    steps = [HarmoniseStep(trips="1h"), HarmoniseStep(trips="10min"), HarmoniseStep(shortest=2)]
+    result, _ = harmonise.apply(rows, steps)
+    assert result.objects == ("o0/1/1", "o0/2")
+    assert result.cut_from == ("o0", "o0")
 
 
 def test_short_objects_are_dropped() -> None:

@@ -69,3 +69,39 @@ def test_a_stamp_far_off_is_refused() -> None:
 def test_no_row_at_all_is_refused() -> None:
     with pytest.raises(DataError, match="no row has a timestamp"):
         DAILY.regular(np.array([], dtype=np.int64), np.ones((0, 1)))
+
+
+QUARTERS = 900 * np.arange(2976, dtype=np.int64)
+FIVE_MINUTES = RegularStep("tiny", "5min", 300, "UTC")
+
+
+def test_a_step_that_would_leave_most_steps_empty_is_refused_with_the_measured_one() -> None:
+    message = (
+        "`freq` is 5min, but timestamps are 15min apart .100% of them., so 5950 of 8926 steps would be empty"
+    )
+    with pytest.raises(DataError, match=f"{message}. Write `freq: 15min`"):
+        FIVE_MINUTES.regular(QUARTERS, np.ones((2976, 1)))
+
+
+def test_one_stray_timestamp_does_not_hide_the_step_of_the_others() -> None:
+    time = np.sort(np.append(QUARTERS, 300))
+    with pytest.raises(DataError, match="Write `freq: 15min` and correct the timestamp 1970-01-01T00:05:00"):
+        FIVE_MINUTES.regular(time, np.ones((2977, 1)))
+
+
+def test_a_sensor_that_changed_its_step_keeps_the_shorter_one() -> None:
+    time = np.concatenate([QUARTERS[:100], QUARTERS[100] + 300 * np.arange(50)])
+    _, values, _ = FIVE_MINUTES.regular(time, np.ones((150, 1)))
+    assert np.isfinite(values).sum() == 150
+    assert len(values) == 350
+
+
+def test_a_step_that_is_too_long_is_refused_with_the_measured_one() -> None:
+    with pytest.raises(DataError, match="Most timestamps are 15min apart: write `freq: 15min`"):
+        RegularStep("tiny", "1h", 3600, "UTC").regular(QUARTERS, np.ones((2976, 1)))
+
+
+def test_gaps_alone_are_no_other_step() -> None:
+    time = np.concatenate([3600 * np.arange(12), 86_400 * 7 + 3600 * np.arange(12)])
+    _, values, _ = RegularStep("tiny", "1h", 3600, "UTC").regular(time, np.ones((24, 1)))
+    assert len(values) == 180

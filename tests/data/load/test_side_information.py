@@ -127,3 +127,33 @@ def test_places_that_the_data_know_take_the_words_of_the_nearest(tmp_path: Path)
     data = st2llm.load_data(write(tmp_path, text, place="spot", side=rules))
     assert isinstance(data, list)
     assert data[0].place_labels == {"1": "Bakery", "2": "Bank"}
+
+
+def test_an_infinite_reading_beside_the_data_is_refused(tmp_path: Path) -> None:
+    rule = WeatherTable(file="t.csv", time="when", columns={"rain_mm": "mm"})
+    with pytest.raises(DataError, match="column 'mm' holds inf in row 3"):
+        side_information.join_weather(
+            rule, file(tmp_path, RAIN.replace(",3", ",inf")), seconds("2024-03-01"), "UTC"
+        )
+
+
+def test_places_in_metres_are_not_taken_for_degrees(tmp_path: Path) -> None:
+    rule = PlaceTable(file="t.csv", text="name", lon="east", lat="north")
+    with pytest.raises(DataError, match=r"t.csv: .*Are these metres\? Give `x: east` and `y: north`"):
+        side_information.join_nearest_places(rule, file(tmp_path, SHOPS), lonlat=np.zeros((1, 2)))
+
+
+def test_stamps_beside_the_data_are_read_in_their_format(tmp_path: Path) -> None:
+    text = "when,mm\n03/04/2024 00:00,1\n03/04/2024 01:00,2\n"
+    rule = WeatherTable(file="t.csv", time="when", columns={"rain_mm": "mm"})
+    with pytest.raises(DataError, match="Day and month cannot be told apart"):
+        side_information.join_weather(rule, file(tmp_path, text), seconds("2024-04-03"), "UTC")
+    clock = {"column": "when", "format": "%d/%m/%Y %H:%M"}
+    rule = WeatherTable.model_validate({"file": "t.csv", "time": clock, "columns": {"rain_mm": "mm"}})
+    result, _ = side_information.join_weather(rule, file(tmp_path, text), seconds("2024-04-03 01:30"), "UTC")
+    assert result["rain_mm"].tolist() == [2]
+    news = "from,to,words\n03/04/2024,04/04/2024,A fair.\n"
+    notes = NoteTable(file="t.csv", start="from", end="to", text="words", format="%d/%m/%Y")
+    assert (
+        side_information.read_notes(notes, file(tmp_path, news), "UTC")[0].start == seconds("2024-04-03")[0]
+    )

@@ -33,6 +33,26 @@ def test_rows_become_one_trajectory_for_each_object_in_order_of_time(tmp_path: P
     np.testing.assert_array_equal(result[1].xy[2], [20, 10])
 
 
+def test_a_split_by_object_keeps_the_trips_of_an_object_together(tmp_path: Path) -> None:
+    rows = "who,when,east,north\n" + "".join(
+        f"{who},2024-03-{day:02d}T{h:02d}:00:00,{h},{day}\n"
+        for who in "abcdefgh"
+        for day in (1, 3, 5)
+        for h in range(12)
+    )
+    keys = {
+        "harmonise": [{"trips": "6h"}],
+        "split": {"by": "object", "train": 0.5, "validation": 0.25, "test": 0.25},
+    }
+    data = tracks(write(tmp_path, rows, **keys))
+    assert len(data) == 24
+    splits = st2llm.split(data, st2llm.tasks.forecast(history=4, horizon=2))
+    whole = {trip.id: trip.whole_id for trip in data}
+    people = [{whole[s.place[0]] for s in part} for part in (splits.train, splits.validation, splits.test)]
+    assert [len(part) for part in people] == [4, 2, 2]
+    assert set.union(*people) == set("abcdefgh")
+
+
 def test_degrees_become_metres_from_the_centre(tmp_path: Path) -> None:
     text = "t,lon,lat\n2024-01-01,10.0,50.0\n2024-01-02,10.01,50.0\n"
     (trajectory,) = tracks(write(tmp_path, text, object=None, time="t", x=None, y=None, lon="lon", lat="lat"))
@@ -263,3 +283,19 @@ def test_the_command_line_tells_a_faulty_table_in_one_line(
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert {file.name for file in tmp_path.iterdir()} == {"rows.csv", "tiny-tracks.yaml"}
+
+
+def test_a_step_that_no_two_fixes_have_is_refused_with_the_measured_one(tmp_path: Path) -> None:
+    data = load_data(write(tmp_path, WALKS, freq="5min"))
+    with pytest.raises(
+        DataError, match="`freq` is 300s, but .* most .100%. are 3600s apart. Write `freq: 3600s`"
+    ):
+        st2llm.split(data, st2llm.tasks.forecast(history=4, horizon=2))
+
+
+def test_stamps_with_the_month_first_are_refused_without_a_format(tmp_path: Path) -> None:
+    rows = WALKS.replace("2024-03-01T", "03/01/2024 ").replace("2024-03-02T", "03/02/2024 ")
+    with pytest.raises(DataError, match="Day and month cannot be told apart"):
+        load_data(write(tmp_path, rows))
+    (ann, _) = tracks(write(tmp_path, rows, time={"column": "when", "format": "%m/%d/%Y %H:%M:%S"}))
+    assert str(ann.time[0].astype("datetime64[s]")) == "2024-03-01T00:00:00"

@@ -172,5 +172,5 @@ def test_an_array_of_other_axes_is_refused(make_card: Make) -> None:
 def test_a_file_of_another_kind_is_refused(make_card: Make) -> None:
     path = _with_values(make_card(), "v.xlsx")
     (path.parent / "v.xlsx").write_bytes(b"")
-    with pytest.raises(DataError, match="none of csv, parquet, npz, npy, h5"):
+    with pytest.raises(DataError, match="none of csv .also gzipped., parquet, npz, npy, h5"):
         _read(path, "v.xlsx")

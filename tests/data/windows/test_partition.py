@@ -45,6 +45,30 @@ def test_whole_objects_are_drawn_by_their_ids_and_not_by_their_order() -> None:
     assert again == parts
 
 
+def test_trips_of_one_object_are_in_one_part() -> None:
+    plan = SplitPlan(0.5, 0.25, 0.25, by="object")
+    trips = [
+        replace(track(f"o{i}/{j}", 100 * j, 5, plan), cut_from=f"o{i}") for i in range(8) for j in range(1, 4)
+    ]
+    parts = partition.assign_parts(trips)
+    part_of_whole = {trip.whole_id: set() for trip in trips}
+    for trip, part in zip(trips, parts, strict=True):
+        part_of_whole[trip.whole_id] |= set(part.tolist())
+    assert sorted(len(part) for part in part_of_whole.values()) == [1] * 8
+    assert sorted(min(part) for part in part_of_whole.values()) == [0] * 4 + [1] * 2 + [2] * 2
+
+
+def test_holding_out_an_object_holds_out_its_trips_and_a_single_trip_cannot_be() -> None:
+    plan = SplitPlan(0.5, 0.5, 0.0, by="object", held_out=("b",))
+    trips = [replace(track(f"{o}/{j}", 100 * j, 5, plan), cut_from=o) for o in "abc" for j in (1, 2)]
+    parts = [set(part.tolist()) for part in partition.assign_parts(trips)]
+    assert parts[2:4] == [{2}, {2}]
+    assert not any(2 in part for part in parts[:2] + parts[4:])
+    one = replace(plan, held_out=("b/1",))
+    with pytest.raises(DataError, match="b/1"):
+        partition.assign_parts([replace(trip, split=one) for trip in trips])
+
+
 def test_named_objects_are_held_out() -> None:
     plan = SplitPlan(0.5, 0.5, 0.0, by="object", held_out=("b",))
     parts = partition.assign_parts([track(name, 0, 3, plan) for name in "abc"])

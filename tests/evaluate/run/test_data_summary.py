@@ -51,6 +51,12 @@ def test_a_summary_says_what_language_models_may_know_of_the_data():
     assert summarize(known)["leakage"] == "in the corpus of 2023"
 
 
+def test_a_summary_names_the_whole_object_of_each_trip():
+    trips = [replace(WALKS[0], id="a/1", cut_from="a"), WALKS[1]]
+    assert summarize(trips)["cut_from"] == {"a/1": "a"}
+    assert "cut_from" not in summarize(WALKS)
+
+
 CHANGES = {
     "a value": ("grid", lambda g: replace(g, values=g.values + 1)),
     "a cell": ("grid", lambda g: replace(g, time=g.time + 3600)),

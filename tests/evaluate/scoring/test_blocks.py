@@ -31,3 +31,12 @@ def test_the_week_begins_on_monday_in_the_local_zone():
     late_sunday = 1_704_668_400  # 23:00 UTC, Monday noon in Auckland
     assert _blocks_of(["s"], ["p"], [late_sunday], "week", "Pacific/Auckland") == {"s": "2024-01-08"}
     assert _blocks_of(["s"], ["p"], [late_sunday], "week") == {"s": "2024-01-01"}
+
+
+def test_trips_that_were_cut_from_one_object_are_one_block():
+    frame = pd.DataFrame(
+        {"sample": ["d/u1/1/0", "d/u1/2/0", "d/u2/0"], "place": ["u1/1", "u1/2", "u2"], "time": 0}
+    )
+    whole = {"u1/1": "u1", "u1/2": "u1"}
+    got = block_of_samples(frame, "object", "UTC", whole)
+    assert got == {"d/u1/1/0": "u1", "d/u1/2/0": "u1", "d/u2/0": "u2"}

@@ -20,8 +20,8 @@ from st2llm.evaluate.scoring.gains.influence import (
 )
 from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS, Spread, crossed_spread
 
-UNORDERED_BLOCKS = ("clip", "question")
-"""Blocks that have no order in time."""
+UNORDERED_BLOCKS = ("clip", "object", "question")
+"""Blocks that have no order in time: objects move at the same time, so neighbours in a list of them are not related."""
 
 
 @dataclass(frozen=True)

@@ -198,3 +198,18 @@ def test_an_estimate_is_on_all_samples_the_arm_answered_and_of_one_seed_where_as
     table = scores(("a", [[1.0] * 30, [3.0] * 30], ZEROS))
     assert table.estimate("mae", "a").value == 2.0
     assert table.estimate("mae", "a", seed=1).value == 3.0
+
+
+@pytest.mark.parametrize("block", ["object", "clip"])
+def test_blocks_without_an_order_in_time_have_no_autocorrelation_in_their_interval(block):
+    rng = np.random.default_rng(3)
+    drift = np.repeat(rng.normal(size=10), 8)
+    table = scores(("a", 3 + drift, np.zeros(80)), ("b", np.full(80, 4.0), np.zeros(80)), block=block)
+    gain = table.gain("mae", "a", "b")
+    assert (gain.correlated, gain.block_length) == (False, 1.0)
+    independent = np.std(np.abs(3 + drift), ddof=1) / np.sqrt(80) / 4.0
+    assert gain.se == pytest.approx(independent, rel=0.02)
+    by_day = scores(("a", 3 + drift, np.zeros(80)), ("b", np.full(80, 4.0), np.zeros(80))).gain(
+        "mae", "a", "b"
+    )
+    assert by_day.se > 1.5 * gain.se
