@@ -52,7 +52,9 @@ class HolidayRule(Settings):
 class Card(Settings):
     """The keys of every kind of data. Further keys depend on `kind`.
 
-    folder: the folder of the files below `$ST2LLM_DATA`, by default `<kind>/<name with _>`.
+    folder: the folder of the files below `$ST2LLM_DATA`, by default `<kind>/<name with _>`. timezone: of the calendar:
+    hours and days of prompts, profiles, blocks and splits. stamps: the time zone in which timestamps without an offset
+    are written, in the files and in the card; by default that of the calendar.
     """
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
@@ -60,6 +62,7 @@ class Card(Settings):
     source: Source | None = None
     folder: str | None = None
     timezone: str = "UTC"
+    written_in: str | None = Field(None, alias="stamps")
     quantity: str = "values"
     unit: str = ""
     holidays: HolidayRule | None = None
@@ -83,6 +86,11 @@ class Card(Settings):
         ):
             raise ValueError(f"a {self.kind} data set can only be split `by: time`")
         return self
+
+    @property
+    def timestamp_zone(self) -> str:
+        """The time zone of timestamps without an offset."""
+        return self.timezone if self.written_in is None else self.written_in
 
     def plan(self) -> SplitPlan:
         """The split of the card: `split`, else the first of `splits`, else 70 / 10 / 20 % of the time."""

@@ -11,9 +11,9 @@ class WeatherTable(DelimitedText):
     """A table of numbers by time: each reading holds from its timestamp on, for at most `max_age`.
 
     file: csv or parquet. time: the column of timestamps, the columns of year, month, day, hour and so on, or
-    TimeColumns in full; timestamps without an offset are local to the card's time zone. columns: from names to columns.
-    known: whether the numbers are known in advance, as forecasts are; otherwise they are hidden wherever the values
-    are. missing: texts that stand for a missing reading, besides the empty cell.
+    TimeColumns in full. stamps: the time zone of timestamps without an offset, by default that of the card's. columns:
+    from names to columns. known: whether the numbers are known in advance, as forecasts are; otherwise they are hidden
+    wherever the values are. missing: texts that stand for a missing reading, besides the empty cell.
     """
 
     file: str
@@ -22,6 +22,7 @@ class WeatherTable(DelimitedText):
     max_age: str = "3h"
     missing: list[str] = Field(default_factory=list)
     known: bool = False
+    written_in: str | None = Field(None, alias="stamps")
 
     @model_validator(mode="after")
     def _readable_time(self) -> "WeatherTable":
@@ -64,7 +65,8 @@ class PlaceTable(DelimitedText):
 class NoteTable(DelimitedText):
     """A table of notes, each known in advance for the time from `start` until `end`.
 
-    start, end: columns of timestamps, in ISO format unless `format` (strptime) says otherwise.
+    start, end: columns of timestamps, in ISO format unless `format` (strptime) says otherwise. stamps: the time zone of
+    those without an offset, by default that of the card's.
     """
 
     file: str
@@ -72,6 +74,7 @@ class NoteTable(DelimitedText):
     end: str
     text: str
     format: str | None = None
+    written_in: str | None = Field(None, alias="stamps")
 
 
 class SideRule(Settings):

@@ -44,12 +44,12 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
     Raises DataError where files do not match the card, or an event lies outside the window or region.
     """
     table = sequence_tables.read(card, files, _column_types(card)).columns
-    times = timestamps.read_times(card.time, table, timezone=card.timezone, where=card.name)
+    times = timestamps.read_times(card.time, table, timezone=card.timestamp_zone, where=card.name)
     seconds = times.seconds
     lonlat, file_xy, kept, position_steps = sequence_tables.read_positions(card, table, times.known)
     if not kept.any():
         raise DataError(
-            f"{card.name}: no row has both a time in {card.timezone} and coordinates. Check the columns."
+            f"{card.name}: no row has both a time in {card.timestamp_zone} and coordinates. Check the columns."
         )
     rows = np.flatnonzero(kept)
     order = np.argsort(seconds[rows], kind="stable")
@@ -171,12 +171,14 @@ def _join_side_information(
     known = tuple(card.known)
     if rule.weather:
         readings, step = side_information.join_weather(
-            rule.weather, files[rule.weather.file], time, card.timezone
+            rule.weather, files[rule.weather.file], time, card.timestamp_zone
         )
         attributes, steps = {**attributes, **readings}, (step,)
         known += tuple(name for name in readings if rule.weather.known and name not in known)
     notes = (
-        side_information.read_notes(rule.notes, files[rule.notes.file], card.timezone) if rule.notes else ()
+        side_information.read_notes(rule.notes, files[rule.notes.file], card.timestamp_zone)
+        if rule.notes
+        else ()
     )
     return EventSideInformation(attributes, known, notes, steps)
 
@@ -185,7 +187,7 @@ def _window(card: EventCard, time: Int64[np.ndarray, " row"]) -> tuple[int, int]
     first, last = int(time[0]), int(time[-1])
     if card.window is None:
         return first, last
-    begin, end = (parse_instant(text, card.timezone, f"{card.name}: `window`") for text in card.window)
+    begin, end = (parse_instant(text, card.timestamp_zone, f"{card.name}: `window`") for text in card.window)
     if first < begin or last > end:
         outside = first if first < begin else last
         raise DataError(

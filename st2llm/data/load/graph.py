@@ -50,7 +50,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
         )
     side = side_information.field_side_information(
-        card.side, files, time, card.timezone, lonlat=places.lonlat, xy=places.given_xy
+        card.side, files, time, card.timestamp_zone, lonlat=places.lonlat, xy=places.given_xy
     )
     return SensorGraph(
         name=card.name,
@@ -91,7 +91,7 @@ def _on_regular_steps(
     card: GraphCard, time: Int64[np.ndarray, " row"] | None, values: Float64[np.ndarray, "row node channel"]
 ) -> tuple[Int64[np.ndarray, " time"], Float64[np.ndarray, "time node channel"], list[str]]:
     """The readings at one constant UTC step, NaN where there is no row, cut to the first `steps` of the card."""
-    step = RegularStep(card.name, card.freq, card.freq_s, card.timezone)
+    step = RegularStep(card.name, card.freq, card.freq_s, card.timestamp_zone)
     done: list[str] = []
     if time is None:
         time = step.from_start(step.first(card.start, card.files_text()), len(values))

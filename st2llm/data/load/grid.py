@@ -29,13 +29,13 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
     raster, join_steps = _concatenate_in_time(
         card, [rasters.read_raster(card, part, files[file_and_key(part)[0]]) for part in card.parts]
     )
-    step = RegularStep(card.name, card.freq, card.freq_s, card.timezone)
+    step = RegularStep(card.name, card.freq, card.freq_s, card.timestamp_zone)
     values, missing_steps = _mark_missing(card, raster.values)
     if raster.time is None:
         time = step.from_start(step.first(card.start, ", ".join(card.parts)), len(values))
         time_steps: list[str] = []
     else:
-        check_increasing(raster.time, card.timezone, ", ".join(card.parts))
+        check_increasing(raster.time, card.timestamp_zone, ", ".join(card.parts))
         time, values, time_steps = step.regular(raster.time, values)
     values, rows, cols, coarsen_steps = _coarsen(card, values, raster)
     if not np.isfinite(values).any():
@@ -47,7 +47,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
     lonlat, _ = cell_centres(layout)
     xy = mesh(layout.cols, layout.rows) if layout.unit == "metres" else None
     side = side_information.field_side_information(
-        card.side, files, time, card.timezone, lonlat=lonlat, xy=xy
+        card.side, files, time, card.timestamp_zone, lonlat=lonlat, xy=xy
     )
     return Grid(
         name=card.name,

@@ -85,6 +85,7 @@ def join_weather(
     types: dict[str, columns.ColumnType] = dict.fromkeys(rule.columns.values(), "number")
     table_format = _table_format(rule, rule.missing, timestamps.column_formats(clock))
     table = columns.read(path, {**timestamps.column_types(clock), **types}, table_format)
+    timezone = rule.written_in or timezone
     instants = timestamps.read_times(clock, table, timezone=timezone, where=path.name)
     rows = np.flatnonzero(instants.known)
     rows = rows[np.argsort(instants.time[rows], kind="stable")]
@@ -156,7 +157,8 @@ def read_notes(rule: NoteTable, path: Path, timezone: str) -> tuple[Note, ...]:
     formats = {rule.start: rule.format, rule.end: rule.format} if rule.format else {}
     table = columns.read(path, types, _table_format(rule, formats=formats))
     begin, end = (
-        to_utc(table.timestamps(name), timezone, "first").seconds for name in (rule.start, rule.end)
+        to_utc(table.timestamps(name), rule.written_in or timezone, "first").seconds
+        for name in (rule.start, rule.end)
     )
     late = np.flatnonzero(end < begin)
     if late.size:

@@ -53,7 +53,7 @@ def read_fixes(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tup
     times = timestamps.read_times(
         card.time,
         table.columns,
-        timezone=card.timezone,
+        timezone=card.timestamp_zone,
         owner=owner,
         milliseconds=_has_milliseconds(card),
         where=card.name,
@@ -85,7 +85,7 @@ def _join_side_information(
     if rule and rule.weather:
         seconds = (fixes.time * fixes.unit_s).astype(np.int64)
         readings, step = side_information.join_weather(
-            rule.weather, files[rule.weather.file], seconds, card.timezone
+            rule.weather, files[rule.weather.file], seconds, card.timestamp_zone
         )
         fixes = replace(fixes, attributes={**fixes.attributes, **readings})
         known = tuple(readings) if rule.weather.known else ()
@@ -94,7 +94,7 @@ def _join_side_information(
         )
     if rule and rule.notes:
         joined = replace(
-            joined, notes=side_information.read_notes(rule.notes, files[rule.notes.file], card.timezone)
+            joined, notes=side_information.read_notes(rule.notes, files[rule.notes.file], card.timestamp_zone)
         )
     if rule and rule.places:
         fixes, labels, step = _join_places(

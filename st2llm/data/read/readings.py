@@ -162,7 +162,7 @@ def _from_array(card: GraphCard, array: np.ndarray, path: Path) -> Float64[np.nd
 
 
 def _from_wide(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
-    instants = timestamps.read_frame_times(card.time, frame, path, card.timezone, None)
+    instants = timestamps.read_frame_times(card.time, frame, path, card.timestamp_zone, None)
     time_names = card.time.columns() if card.time else []
     excluded = {name for name in (*time_names, *card.ignore) if name in frame.columns}
     ids = [name for name in frame.columns if name not in excluded]
@@ -184,7 +184,7 @@ def _from_long(card: GraphCard, frame: pd.DataFrame, path: Path) -> Readings:
             f"{path.name}: column {place!r} is empty in row {int(empty[0]) + 1}. Each row needs its place."
         )
     names = frame[place].astype(str)
-    instants = timestamps.read_frame_times(card.time, frame, path, card.timezone, names.tolist())
+    instants = timestamps.read_frame_times(card.time, frame, path, card.timestamp_zone, names.tolist())
     if instants is None:  # the card's check of `layout: long` rules this out
         raise DataError(f"{path.name} has no column of time. Name it under `time` in the card.")
     table = frame[channels].reset_index(drop=True)
@@ -244,7 +244,7 @@ def _deduplicate_wide(
                 values[kept] if card.duplicates == "first" else _means(values, row, len(unique))[row[kept]]
             )
             time = time[kept]
-    check_increasing(time, card.timezone, path.name)
+    check_increasing(time, card.timestamp_zone, path.name)
     return time, values, steps
 
 
@@ -269,7 +269,7 @@ def _deduplicate_long(card: GraphCard, table: pd.DataFrame, path: Path) -> tuple
     if card.duplicates == "error":
         row = table[repeated].iloc[0]
         raise DataError(
-            f"{path.name}: {calendar.local_iso(int(row['time']), card.timezone)} is given twice for place "
+            f"{path.name}: {calendar.local_iso(int(row['time']), card.timestamp_zone)} is given twice for place "
             f"{row['place']!r}. Drop one of the rows, or set `duplicates: first` or `mean` in the card."
         )
     groups = table.groupby(["time", "place"], sort=False, as_index=False)

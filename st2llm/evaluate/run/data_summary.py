@@ -32,7 +32,7 @@ def summarize(data: Container) -> dict[str, Any]:
     """The summary that run.json holds and the report shows."""
     first = first_object(data)
     source = first.provenance
-    summary = {
+    summary: dict[str, Any] = {
         "name": first.name,
         "description": first.description,
         "unit": _unit(first),
