@@ -39,9 +39,9 @@ def predict_to_file(folder: Path, data: str, out: Path) -> int:
 
     All of the data is predicted, whatever its split, in consecutive windows of the checkpoint's task, of which the last
     ends with the data. The future is predicted too: for fields, rows without readings at the end of the file; for
-    paths, the steps after each object's last fix; for events, the next event. Classes are those of the checkpoint;
-    objects need no label. The file's metadata say what the checkpoint was fitted on. Raises ConfigError for a folder
-    without a checkpoint, or where `out` is not a .parquet file.
+    paths, the steps after each object's last fix; for events, the next event (of each object). Classes are those of the
+    checkpoint; objects need no label. The file's metadata say what the checkpoint was fitted on. Raises ConfigError for
+    a folder without a checkpoint, or where `out` is not a .parquet file.
     """
     if out.suffix != ".parquet":
         raise ConfigError(f"--out should name a .parquet file, but it is {out}.")
@@ -106,12 +106,14 @@ def _extended(track: Trajectory, steps: int, common: int) -> Trajectory:
 
 
 def _with_next_event(data: Events) -> Events:
-    """The events and an unknown next one. Its time is a placeholder, that of the last event, and is never shown."""
+    """The events and an unknown next one of each object. Its time, that of the last event, is never shown."""
+    count = 1 if data.object is None else len(data.objects)
     return replace(
         data,
-        time=np.append(data.time, data.time[-1:]),
-        mark=None if data.mark is None else np.append(data.mark, 0),
-        **_padded(data, 1, "xy", "lonlat", "magnitude"),
+        time=np.append(data.time, np.repeat(data.time[-1:], count)),
+        mark=None if data.mark is None else np.append(data.mark, np.zeros(count, np.int64)),
+        object=None if data.object is None else np.append(data.object, np.arange(count)),
+        **_padded(data, count, "xy", "lonlat", "magnitude"),
     )
 
 

@@ -21,8 +21,8 @@ def to_pandas(data: Container) -> pd.DataFrame:
     """A long table, oldest first, with a row for each time and place, fix, event or frame. Times are UTC.
 
     graph: time, place, and a column for each channel. grid: time, row, col (indices), y, x (coordinates), and channels.
-    trajectory: object, time, x, y, lon, lat, place, attributes, label, part, as far as they exist. event: time, x, y,
-    lon, lat, mark (its name), magnitude, attributes. video: clip, frame, time_s, label; pixels are left out.
+    trajectory: object, time, x, y, lon, lat, place, attributes, label, part, as far as they exist. event: time, object,
+    x, y, lon, lat, mark (its name), magnitude, attributes. video: clip, frame, time_s, label; pixels are left out.
 
     Raises DataError for an empty list.
     """
@@ -166,6 +166,8 @@ def _field_table(
 
 def _event_table(data: Events) -> pd.DataFrame:
     columns: dict[str, Any] = {"time": _timestamps(data.time)}
+    if data.object is not None:
+        columns["object"] = np.array(data.objects, dtype=object)[data.object]
     columns |= _coordinates(data.xy, data.lonlat)
     if data.mark is not None:
         columns["mark"] = np.array(data.marks, dtype=object)[data.mark]

@@ -82,8 +82,8 @@ def make_example_selector(
 
 
 def _object_id(sample: Sample) -> str:
-    """The id of the moving object of a trajectory; '' for other kinds."""
-    return sample.place[0] if sample.kind == "trajectory" else ""
+    """The id of the object of a trajectory or of events; '' for other kinds."""
+    return sample.place[0] if sample.kind in ("trajectory", "event") else ""
 
 
 def _others(sample: Sample, candidates: Sequence[Sample]) -> list[Sample]:

@@ -263,10 +263,10 @@ def with_truth(sample: Sample) -> Float64[np.ndarray, "time node channel"]:
 
 
 def object_of(sample: Sample) -> str:
-    """The object or clip of a sample; '' for a field or a point pattern, which is one object."""
+    """The object or clip of a sample (the data set, for events that are one sequence); '' for a field."""
     if sample.kind == "video":
         return "/".join(sample.id.split("/")[:-1])
-    return sample.place[0] if sample.kind == "trajectory" else ""
+    return sample.place[0] if sample.kind in ("trajectory", "event") else ""
 
 
 def _node_series(values: np.ndarray, node: int | None) -> Float64[np.ndarray, "window time channel"]:

@@ -282,9 +282,10 @@ class Events:
     east and north of the centre. mark: the category of each event, an index into `marks`. magnitude: NaN where missing.
     window: the observed time span, seconds UTC. region: west, south, east, north in metres of `xy`: the observed area.
     attributes: a number for each event (age, temperature, ...), NaN where missing; known: those known in advance.
-    holidays: names by local day (days since 1970).
+    holidays: names by local day (days since 1970). object: the object (a user, a device) of each event, an index into
+    `objects`; each object is a sequence of its own. None where all events are one sequence.
 
-    Raises DataError where time decreases, an event lies outside the window, or a mark has no name.
+    Raises DataError where time decreases, an event lies outside the window, or a mark or object has no name.
     """
 
     name: str
@@ -306,6 +307,8 @@ class Events:
     known: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     holidays: dict[int, str] = field(default_factory=dict)
+    object: Int64[np.ndarray, " event"] | None = None
+    objects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         late = np.flatnonzero(np.diff(self.time) < 0)
@@ -320,18 +323,29 @@ class Events:
                 f"{self.name}: events run from {self.time[0]} to {self.time[-1]}, outside the window {self.window}. "
                 f"Correct `window` in the data card."
             )
-        if (
-            self.mark is not None
-            and len(self.mark)
-            and not 0 <= self.mark.min() <= self.mark.max() < len(self.marks)
-        ):
-            raise DataError(
-                f"{self.name}: marks run from {self.mark.min()} to {self.mark.max()}, but {len(self.marks)} are named."
-            )
+        for codes, names, kind in ((self.mark, self.marks, "marks"), (self.object, self.objects, "objects")):
+            if codes is not None and len(codes) and not 0 <= codes.min() <= codes.max() < len(names):
+                raise DataError(
+                    f"{self.name}: {kind} run from {codes.min()} to {codes.max()}, but {len(names)} are named."
+                )
 
     @property
     def kind(self) -> str:
         return "event"
+
+    @property
+    def by_object(self) -> Int64[np.ndarray, " event"]:
+        """The rows of the events, those of one object together and in order of time."""
+        if self.object is None:
+            return np.arange(len(self.time), dtype=np.int64)
+        return np.argsort(self.object, kind="stable").astype(np.int64)
+
+    @property
+    def gaps_s(self) -> Int64[np.ndarray, " gap"]:
+        """Seconds from each event to the next one of its object."""
+        rows = self.by_object
+        gaps = np.diff(self.time[rows])
+        return gaps if self.object is None else np.asarray(gaps[np.diff(self.object[rows]) == 0])
 
 
 def _check_steps(name: str, time: np.ndarray, freq_s: int) -> None:

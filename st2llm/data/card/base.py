@@ -81,11 +81,16 @@ class Card(Settings):
         if self.splits is not None and not self.splits:
             raise ValueError("`splits` names no split")
         splits = [self.split] if self.split else list((self.splits or {}).values())
-        if self.kind in ("graph", "grid", "event") and any(
-            shares.by not in (None, "time") for shares in splits
-        ):
-            raise ValueError(f"a {self.kind} data set can only be split `by: time`")
+        if any((shares.by or "time") not in self.split_ways for shares in splits):
+            ways = " or ".join(f"`by: {way}`" for way in self.split_ways)
+            more = "; name the column of `object` for `by: object`" if self.kind == "event" else ""
+            raise ValueError(f"a {self.kind} data set can only be split {ways}{more}")
         return self
+
+    @property
+    def split_ways(self) -> tuple[str, ...]:
+        """The ways in which this kind of data can be split (`split.by`)."""
+        return ("time",) if self.kind in ("graph", "grid") else ("time", "object", "label", "given")
 
     @property
     def timestamp_zone(self) -> str:

@@ -10,6 +10,8 @@ from st2llm.data.card.sequence import BoundingBox, SequenceCard
 class EventCard(SequenceCard):
     """Events in time and space.
 
+    object: the column of the user, device or other object that each event is of, where each of these is a sequence of
+    its own: gaps, histories and next events are then those of one object. Without it all events are one sequence.
     mark: the column of each event's type. magnitude: a column of numbers. window: the first and the last time that was
     observed; by default those of the first and the last event. region: west, south, east and north of the area that was
     observed, in degrees where there are `lon` and `lat`, else in the units of `x` and `y`; by default the bounding box
@@ -17,6 +19,7 @@ class EventCard(SequenceCard):
     """
 
     kind: Literal["event"]
+    object: str | None = None
     mark: str | None = None
     magnitude: str | None = None
     window: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
@@ -28,6 +31,10 @@ class EventCard(SequenceCard):
         if isinstance(value, list | tuple):
             return [item.isoformat() if hasattr(item, "isoformat") else item for item in value]
         return value
+
+    @property
+    def split_ways(self) -> tuple[str, ...]:
+        return ("time",) if self.object is None else ("time", "object")
 
     @model_validator(mode="after")
     def _box(self) -> "EventCard":

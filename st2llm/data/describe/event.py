@@ -13,11 +13,11 @@ _MARKS = 12
 
 def event_summary(data: Events) -> dict[str, Any]:
     """The summary and dependence of events."""
-    gaps = np.diff(data.time) / 3600
+    gaps = data.gaps_s / 3600
     magnitude = np.zeros(0) if data.magnitude is None else data.magnitude
     days = (data.window[1] - data.window[0]) / DAY_S
     return {
-        "shape": {"event": len(data.time)},
+        "shape": {"event": len(data.time), **({"object": len(data.objects)} if data.objects else {})},
         **summary.span(data.window[0], data.window[1], data.timezone),
         "unit": "events",
         "quantity": data.quantity,

@@ -90,7 +90,7 @@ def _when(axes: Axes, data: Events) -> None:
 
 
 def _gaps(axes: Axes, data: Events) -> None:
-    gaps = np.diff(data.time) / 3600
+    gaps = data.gaps_s / 3600
     positive = gaps[gaps > 0]
     if len(positive) < 2 or positive.min() == positive.max():
         empty_panel(axes, "no gaps to show")

@@ -24,7 +24,7 @@ def _column_types(card: EventCard) -> dict[str, ColumnType]:
     numbers: dict[str, ColumnType] = dict.fromkeys(card.attributes.values(), "number")
     if card.magnitude is not None:
         numbers[card.magnitude] = "number"
-    texts = sequence_tables.category_columns(card, {"mark": card.mark})
+    texts = sequence_tables.category_columns(card, {"mark": card.mark, "object": card.object})
     return {**texts, **positions.coordinate_columns(card), **timestamps.column_types(card.time), **numbers}
 
 
@@ -57,6 +57,7 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
     lonlat, file_xy = (None if pair is None else pair[order] for pair in (lonlat, file_xy))
     xy, region = _locate(card, lonlat, file_xy)
     mark, marks = _marks(card, table, rows)
+    owner, objects = _objects(card, table, rows)
     joined = _join_side_information(card, files, table, rows, time)
     window = _window(card, time)
     return Events(
@@ -79,6 +80,8 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         known=joined.known,
         notes=joined.notes,
         holidays=card_holidays(card, *window),
+        object=owner,
+        objects=objects,
     )
 
 
@@ -150,6 +153,23 @@ def _marks(
     names = tuple(sorted({column.names[code] for code in np.unique(column.codes)}))
     rank = np.array([names.index(name) if name in names else -1 for name in column.names], dtype=np.int64)
     return rank[column.codes], names
+
+
+def _objects(
+    card: EventCard, table: Columns, rows: Int64[np.ndarray, " row"]
+) -> tuple[Int64[np.ndarray, " row"] | None, tuple[str, ...]]:
+    """The code of each event's object, and the objects in order of appearance. Raises DataError for a row without."""
+    if card.object is None:
+        return None, ()
+    column = table.categories(card.object)
+    empty = rows[column.codes[rows] < 0]
+    if empty.size:
+        raise DataError(
+            f"{card.name}: column {card.object!r} is empty in row {int(empty.min()) + 1} ({empty.size} events). Each "
+            "event needs its object: fill it in, or leave `object` out of the card."
+        )
+    present, owner = np.unique(column.codes[rows], return_inverse=True)
+    return owner.astype(np.int64), tuple(column.names[code] for code in present)
 
 
 def _join_side_information(

@@ -192,7 +192,10 @@ def _same_places(fitted: Coverage, test: Coverage) -> list[tuple[str, str]]:
         fitted.is_same_data(test),
     )
     if test.kind == "event":
-        return [(own, place) for own in fitted.spans for place in test.spans] if same_data else []
+        whole = {fitted.data} == set(fitted.spans) or {test.data} == set(test.spans)
+        if same_data and whole:
+            return [(own, place) for own in fitted.spans for place in test.spans]
+        return common if same_data else []
     if same_data and common:
         return common
     if test.kind == "graph":
@@ -205,7 +208,7 @@ def _same_places(fitted: Coverage, test: Coverage) -> list[tuple[str, str]]:
 
 
 def _places(sample: Sample) -> tuple[str, ...]:
-    """The places of a field, the object of a trajectory, the data set of events, or the clip."""
+    """The places of a field, the object of a trajectory or of events (else their data set), or the clip."""
     if sample.kind != "video":
         return sample.place
     return (sample.id.removeprefix(f"{sample.side.dataset}/").rpartition("/")[0],)

@@ -1,11 +1,13 @@
 """Samples of next-event prediction: when, where and of which mark the next event of a point pattern is."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int64
 
 from st2llm.data import calendar
+from st2llm.data.windows import partition
 from st2llm.data.windows.notes import notes_during
 from st2llm.errors import DataError, nearest
 from st2llm.tasks import NextEvent
@@ -38,17 +40,34 @@ class EventWindows:
     def sha256(self) -> str:
         return self.data.provenance.sha256
 
+    @cached_property
+    def order(self) -> Int64[np.ndarray, " event"]:
+        """The rows of the events, those of one object together."""
+        return self.data.by_object
+
+    @cached_property
+    def position(self) -> Int64[np.ndarray, " event"]:
+        """Where each row stands in `order`."""
+        return np.argsort(self.order, kind="stable").astype(np.int64)
+
     def target_rows(
         self, parts: Int8[np.ndarray, " event"], part: int, stride: int, *, context: bool = False
     ) -> Int64[np.ndarray, " window"]:
-        """The rows of the events that are predicted in a part: those with enough events before them."""
-        begin, end = (int(np.searchsorted(parts, part, side=side)) for side in ("left", "right"))
-        first = max(self.task.history, begin) if context else begin + self.task.history
-        return np.arange(first, end, stride, dtype=np.int64)
+        """The rows of the events that are predicted in a part: those with enough events of their object before them.
+
+        context: events of earlier parts count. `stride` counts the events of each object by themselves.
+        """
+        owner = np.zeros(len(parts), np.int64) if self.data.object is None else self.data.object[self.order]
+        ordered = parts[self.order]
+        before = _rank_in_run(owner if context else owner * len(partition.PARTS) + ordered)
+        chosen = np.flatnonzero((ordered == part) & (before >= self.task.history))
+        chosen = chosen[_rank_in_run(owner[chosen]) % stride == 0]
+        return np.sort(self.order[chosen])
 
     def sample(self, row: int) -> Sample:
         data, task = self.data, self.task
-        span = slice(row - task.history, row + 1)
+        at = int(self.position[row])
+        span = self.order[at - task.history : at + 1]
         names, values = self._values(span)
         known = np.array([name in data.known for name in names])
         hidden = task.hidden((values.shape[0], 1, len(names))) & ~known
@@ -63,14 +82,16 @@ class EventWindows:
             visible=visible,
             wanted=wanted,
             time=time,
-            place=(data.name,),
+            place=(self._object_id(row),),
             side=self._side(span, names, time, hidden),
             truth=np.where(wanted, values, np.nan),
             label=self._label(row),
             task=task.type,
         )
 
-    def _values(self, span: slice) -> tuple[tuple[str, ...], Float64[np.ndarray, "time 1 channel"]]:
+    def _values(
+        self, span: Int64[np.ndarray, " time"]
+    ) -> tuple[tuple[str, ...], Float64[np.ndarray, "time 1 channel"]]:
         data = self.data
         gap = np.diff(data.time[span], prepend=0) / HOUR_S
         gap[0] = np.nan
@@ -84,6 +105,11 @@ class EventWindows:
         channels |= {name: column[span] for name, column in data.attributes.items()}
         return tuple(channels), np.stack(list(channels.values()), axis=1)[:, None, :].astype(np.float64)
 
+    def _object_id(self, row: int) -> str:
+        """The object of an event; the data set where all events are one sequence."""
+        data = self.data
+        return data.name if data.object is None else data.objects[int(data.object[row])]
+
     def _label(self, row: int) -> str | None:
         """The mark to predict, where nothing else is predicted."""
         if self.task.asked != ("mark",) or self.data.mark is None:
@@ -92,7 +118,7 @@ class EventWindows:
 
     def _side(
         self,
-        span: slice,
+        span: Int64[np.ndarray, " time"],
         names: tuple[str, ...],
         time: Int64[np.ndarray, " time"],
         hidden: Bool[np.ndarray, "time 1 channel"],
@@ -107,7 +133,7 @@ class EventWindows:
             timezone=data.timezone,
             freq_s=MINUTE_S,
             calendar=calendar.calendar_with_holidays(time, data.timezone, MINUTE_S, data.holidays),
-            labels=(data.name,),
+            labels=(self._object_id(int(span[-1])),),
             neighbours=((),),
             description=data.description,
             quantity=data.quantity,
@@ -117,6 +143,13 @@ class EventWindows:
             option_labels=tuple(mark.lower() for mark in data.marks),
             step_lonlat=lonlat,
         )
+
+
+def _rank_in_run(key: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+    """How many rows of its run of equal keys come before each row."""
+    row = np.arange(len(key), dtype=np.int64)
+    begins = np.append(True, key[1:] != key[:-1])[: len(key)]
+    return row - np.maximum.accumulate(np.where(begins, row, 0))
 
 
 def event_channels(data: Events) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from jaxtyping import Int8, Int64
 
 from st2llm.data import calendar
 from st2llm.errors import DataError, nearest
-from st2llm.types import SplitPlan, Trajectory
+from st2llm.types import Events, SplitPlan, Trajectory
 
 PARTS = ("train", "validation", "test")
 
@@ -53,6 +53,20 @@ def assign_parts(trajectories: Sequence[Trajectory]) -> list[Int8[np.ndarray, " 
         return _by_label(trajectories, plan)
     known = ("time", "object", "label", "given")
     raise DataError(f"{name}: there is no split by {plan.by!r}. {nearest(plan.by, known)}")
+
+
+def assign_event_parts(data: Events) -> Int8[np.ndarray, " event"]:
+    """The part of each event. Raises DataError where the split plan does not fit events."""
+    plan = data.split
+    if plan.by == "object" and data.object is not None:
+        part = parts_by_object(data.name, data.objects, plan)
+        return np.array([part[id] for id in data.objects], dtype=np.int8)[data.object]
+    if plan.by != "time":
+        raise DataError(
+            f"{data.name}: events can only be split by time{'' if data.object is None else ' or by object'}, not by "
+            f"{plan.by!r}. Correct `split`, or name the column of `object` in the card."
+        )
+    return parts_by_time(data.time, part_boundaries(plan, data.window[0], data.window[1], data.timezone))
 
 
 def _by_time(trajectories: Sequence[Trajectory], plan: SplitPlan) -> list[Int8[np.ndarray, " row"]]:

@@ -109,22 +109,17 @@ def split_trajectories(
 
 
 def split_events(data: Events, task: Task, stride: int = 1, *, context: bool = False) -> ThreeParts:
-    """Train, validation and test samples of NextEvent, by shares of the time that was observed.
+    """Train, validation and test samples of NextEvent, by shares of the time that was observed or of the objects.
 
-    Each event is predicted from the `history` events before it in its part; with `context`, the history may come from
-    the part before.
+    Each event is predicted from the `history` events of its object before it in its part; with `context`, the history
+    may come from the part before.
 
     Raises DataError where the task does not fit events, or a part holds no sample.
     """
     if not isinstance(task, NextEvent):
         raise DataError(f"{data.name} holds events, which have no {task.type} task. Choose next-event.")
-    if data.split.by != "time":
-        raise DataError(
-            f"{data.name}: events can only be split by time, not by {data.split.by!r}. Correct `split`."
-        )
     source = EventWindows.from_events(data, task)
-    edges = partition.part_boundaries(data.split, data.window[0], data.window[1], data.timezone)
-    parts = partition.parts_by_time(data.time, edges)
+    parts = partition.assign_event_parts(data)
     rows = [source.target_rows(parts, part, stride, context=context) for part in range(3)]
     return _as_parts(source, task, rows, data, parts)
 

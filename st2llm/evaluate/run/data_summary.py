@@ -111,7 +111,7 @@ def _arrays(item: Video | Trajectory | Events) -> list[np.ndarray]:
     if isinstance(item, Trajectory):
         arrays = [item.time, item.xy, item.lonlat, item.part, *item.attributes.values()]
     else:
-        arrays = [item.time, item.xy, item.lonlat, item.mark, item.magnitude]
+        arrays = [item.time, item.xy, item.lonlat, item.mark, item.magnitude, item.object]
     return [part for part in arrays if part is not None]
 
 
@@ -120,7 +120,8 @@ def _labels(item: Video | Trajectory | Events) -> tuple[Any, ...]:
         return item.id, item.label, item.labels
     if isinstance(item, Trajectory):
         return item.id, item.place, item.label, tuple(item.attributes)
-    return item.marks, item.window, item.region
+    named = (item.marks, item.window, item.region)
+    return named if item.object is None else (*named, item.objects)
 
 
 def _unit(item: DataObject) -> str:
@@ -141,7 +142,9 @@ def _size(data: Container) -> str:
         rows, cols = data.values.shape[1:3]
         return f"{rows:,} x {cols:,} cells, {len(data.time):,} steps"
     if isinstance(data, Events):
-        return f"{len(data.time):,} events" + (f" of {len(data.marks):,} sorts" if data.marks else "")
+        of = [f"{len(data.marks):,} sorts"] if data.marks else []
+        of += [f"{len(data.objects):,} objects"] if data.objects else []
+        return f"{len(data.time):,} events" + (f" of {' and '.join(of)}" if of else "")
     if isinstance(data, list):
         fixes = sum(len(item.frames if isinstance(item, Video) else item.time) for item in data)
         clips = data and isinstance(data[0], Video)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support.csv_files import EVENT, write
 
 from st2llm.data import load_data
+from st2llm.data.convert import to_pandas
 from st2llm.errors import ConfigError, DataError, St2llmError
 from st2llm.types import Events
 
@@ -114,6 +115,8 @@ def test_a_box_that_is_turned_round_is_refused(tmp_path: Path) -> None:
 def test_events_can_only_be_split_by_time(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="by: time"):
         load_data(write(tmp_path, ROWS, EVENT, split={"by": "given"}))
+    with pytest.raises(ConfigError, match="name the column of `object` for `by: object`"):
+        load_data(write(tmp_path, ROWS, EVENT, split={"by": "object", "train": 0.8, "test": 0.2}))
 
 
 @given(at=st.integers(0, len(ROWS) - 1), byte=st.integers(0, 255))
@@ -171,3 +174,28 @@ def test_a_region_in_metres_beside_degrees_is_refused(tmp_path: Path) -> None:
 def test_a_window_is_not_guessed_from_stamps_that_are_not_iso(tmp_path: Path, stamp: str) -> None:
     with pytest.raises(DataError, match="`window` should be a timestamp such as 2024-01-31T00:00:00"):
         load_data(write(tmp_path, ROWS, EVENT, window=[stamp, "2025-01-01"]))
+
+
+USERS = "when,east,north,who\n2024-01-02,1,2,007\n2024-01-01,3,4,ann\n2024-01-03,5,6,ann\n2024-01-04,7,8,7\n"
+
+
+def test_events_of_several_users_are_a_sequence_each(tmp_path: Path) -> None:
+    result = events(write(tmp_path, USERS, EVENT, object="who"))
+    assert result.objects == ("007", "ann", "7")
+    assert result.object is not None
+    assert [result.objects[code] for code in result.object] == ["ann", "007", "ann", "7"]
+    assert (result.gaps_s / 86_400).tolist() == [2]
+    assert to_pandas(result)["object"].tolist() == ["ann", "007", "ann", "7"]
+    assert events(write(tmp_path, USERS, EVENT)).gaps_s.tolist() == [86_400] * 3
+
+
+def test_an_event_without_its_user_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="column 'who' is empty in row 3 .1 events.. Each event needs its object"
+    ):
+        load_data(write(tmp_path, USERS.replace("5,6,ann", "5,6,"), EVENT, object="who"))
+
+
+def test_users_whose_rows_are_all_dropped_are_no_objects(tmp_path: Path) -> None:
+    result = events(write(tmp_path, USERS.replace("1,2,007", ",,007"), EVENT, object="who", blank="drop"))
+    assert result.objects == ("ann", "7")

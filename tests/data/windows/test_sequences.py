@@ -311,3 +311,54 @@ def test_windows_are_exactly_those_that_a_plain_search_finds(
                     expected.append(row + i)
             row += len(trajectory.time)
         assert windows.window_starts(part, stride).tolist() == expected
+
+
+def _users(count: int = 6, each: int = 10, **keys: object) -> Events:
+    """Users in turn, an event an hour: the k-th event of user u is at hour k * count + u, with magnitude 100 u + k."""
+    row = np.arange(count * each)
+    user, time = row % count, MONDAY + 3600 * row
+    return Events(
+        "visits", "UTC", time, (int(time[0]), int(time[-1])), magnitude=100.0 * user + row // count, object=user,
+        objects=tuple(f"u{i}" for i in range(count)), split=SplitPlan(0.5, 0.25, 0.25),
+    ) if not keys else replace(_users(count, each), **keys)  # fmt: skip
+
+
+def test_the_history_of_an_event_is_that_of_its_own_object() -> None:
+    data = _users()
+    parts = sequences.split_events(data, tasks.next_event(2))
+    assert [len(part) for part in parts] == [6 * 3, 3 * 1 + 0, 3 * 1]
+    for part in parts:
+        for sample, row in zip(part, part.indices(), strict=True):
+            user = int(data.object[row])
+            assert sample.place == (f"u{user}",)
+            seen = sample.values[:2, 0, sample.side.channels.index("magnitude")]
+            assert (seen // 100 == user).all()
+            assert np.diff(seen).tolist() == [1]
+            assert sample.truth[2, 0, 0] == 6  # hours since the event before of the same user
+
+
+def test_a_split_by_object_keeps_each_user_in_one_part() -> None:
+    plan = SplitPlan(0.5, 1 / 6, 1 / 3, by="object")
+    parts = sequences.split_events(_users(split=plan), tasks.next_event(4))
+    users = [{sample.place[0] for sample in part} for part in parts]
+    assert [len(part) for part in users] == [3, 1, 2]
+    assert len(set.union(*users)) == 6
+    assert [len(part) for part in parts] == [3 * 6, 6, 2 * 6]
+    held = SplitPlan(0.5, 0.5, 0.0, by="object", held_out=("u4",))
+    test = sequences.split_events(_users(split=held), tasks.next_event(4))[2]
+    assert {sample.place for sample in test} == {("u4",)}
+
+
+def test_the_stride_counts_the_events_of_each_object_and_context_may_be_earlier() -> None:
+    data = _users()
+    train = sequences.split_events(data, tasks.next_event(2), 2)[0]
+    assert train.indices().tolist() == sorted([*range(12, 18), *range(24, 30)])
+    test = sequences.split_events(data, tasks.next_event(2), context=True)[2]
+    assert test.indices().tolist() == list(range(45, 60))
+
+
+def test_events_without_objects_cannot_be_split_by_them() -> None:
+    with pytest.raises(DataError, match="name the column of `object`"):
+        sequences.split_events(
+            make_events(split=SplitPlan(0.5, 0.25, 0.25, by="object")), tasks.next_event(3)
+        )
