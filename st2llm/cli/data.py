@@ -71,7 +71,7 @@ def data_export(
 ) -> None:
     """Write a data set as a table (csv, parquet), as NetCDF, or as a folder of Hugging Face datasets."""
     from st2llm.data import load_data
-    from st2llm.data.convert import export
+    from st2llm.data.convert.export import export
 
     export(load_data(name), out)
     typer.echo(f"Data: {out}")

@@ -46,6 +46,35 @@ def load_data(name_or_card: str | Path) -> Container:
     return _BUILDERS[data_card.kind](data_card, fetch_dataset(path))
 
 
+_IN_MEMORY = {
+    "DataFrame": "Make a container of it: st2llm.SensorGraph.from_pandas(table) for readings of sensors, or from_pandas of "
+    "Trajectory, Events or Grid",
+    "DataArray": "Make a grid of it: st2llm.Grid.from_xarray(data)",
+    "Dataset": "Make a container of it: st2llm.Grid.from_xarray(data), or from_hf of a container for Hugging Face",
+    "ndarray": "Make a container of it: st2llm.SensorGraph.from_numpy(values, start=..., freq=...), or "
+    "st2llm.Video.from_array(frames, fps=...)",
+    "dict": "Write the keys of the card to a YAML file, or make a container from objects in memory: "
+    "st2llm.SensorGraph.from_pandas(table, card={...})",
+    **dict.fromkeys(
+        ("SensorGraph", "Grid", "Events", "Trajectory", "Video", "list"),
+        "A container is loaded already: give it to st2llm.split, or as `data` to st2llm.compare",
+    ),
+}
+"""What to do with objects that are given in place of a card, by the name of their class."""
+
+
+def _check_is_name(value: object) -> None:
+    """Raises ConfigError, with what to call instead, for an object that is no name and no path."""
+    if isinstance(value, str | Path):
+        return
+    came = type(value).__name__
+    kind = next((base.__name__ for base in type(value).__mro__ if base.__name__ in _IN_MEMORY), "")
+    remedy = _IN_MEMORY.get(kind, "Give for instance 'auckland-pedestrians' or 'folder/card.yaml'")
+    raise ConfigError(
+        f"The name of a data set or the path of its card is expected, but a {came} was given. {remedy}."
+    )
+
+
 def _with_split(data_card: card.Card, name: str) -> card.Card:
     """The card with only one of its `splits`. Raises ConfigError for a name that it does not have."""
     if not name:
@@ -64,6 +93,7 @@ def fetch_dataset(name_or_card: str | Path) -> dict[str, Path]:
 
 def card_path(name_or_card: str | Path) -> Path:
     """The path of a card, without `#SPLIT`. Raises ConfigError with the nearest name where there is none."""
+    _check_is_name(name_or_card)
     name = str(name_or_card).partition("#")[0]
     if name in cards():
         return _CARDS / f"{name}.yaml"

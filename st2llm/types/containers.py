@@ -6,6 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+from st2llm.conversions import (
+    EventsConversions,
+    GraphConversions,
+    GridConversions,
+    TrajectoryConversions,
+    VideoConversions,
+)
 from st2llm.errors import DataError
 from st2llm.types.checked import checked
 from st2llm.types.durations import DAY_S, MONTH_S
@@ -60,7 +67,7 @@ class Provenance:
 
 @checked
 @dataclass(frozen=True)
-class SensorGraph:
+class SensorGraph(GraphConversions):
     """Regular readings at fixed places, with edges between them.
 
     values: NaN where a reading is missing. time: seconds since 1970 UTC, `freq_s` apart.
@@ -111,7 +118,7 @@ class SensorGraph:
 
 @checked
 @dataclass(frozen=True)
-class Grid:
+class Grid(GridConversions):
     """Regular readings on a raster.
 
     values: NaN where a reading is missing (land, cloud). time: seconds since 1970 UTC, `freq_s` apart; where freq_s is
@@ -158,7 +165,7 @@ class Grid:
 
 @checked
 @dataclass(frozen=True)
-class Video:
+class Video(VideoConversions):
     """One clip. frames: RGB, oldest first. time_s: seconds of each frame since the first (the rate may vary).
 
     label: the class of the clip, or None. labels: all classes of the data set. caption: a text about the clip.
@@ -204,7 +211,7 @@ class Video:
 
 @checked
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(TrajectoryConversions):
     """The fixes (or stays) of one moving object, oldest first.
 
     name: of the data set. id: of the object. time: seconds since 1970 UTC, strictly increasing. xy: in `frame`, which
@@ -275,7 +282,7 @@ class Trajectory:
 
 @checked
 @dataclass(frozen=True)
-class Events:
+class Events(EventsConversions):
     """A point pattern: events in time and space, oldest first.
 
     time: seconds since 1970 UTC, never decreasing (several may share a time stamp, as in daily records). xy: metres

@@ -132,3 +132,22 @@ def test_auckland_days_begin_at_local_midnight_in_every_part(auckland: SensorGra
 @pytest.mark.slow
 def test_auckland_knows_its_holidays(auckland: SensorGraph) -> None:
     assert {"Christmas Day", "Auckland Anniversary Day"} <= set(auckland.calendar.holiday)
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (
+            pd.DataFrame(),
+            "a DataFrame was given. Make a container of it: st2llm.SensorGraph.from_pandas(table)",
+        ),
+        (np.zeros((2, 2)), "a ndarray was given. Make a container of it: st2llm.SensorGraph.from_numpy"),
+        ({"kind": "graph"}, "a dict was given. Write the keys of the card to a YAML file"),
+        ([], "A container is loaded already"),
+        (None, "a NoneType was given. Give for instance 'auckland-pedestrians'"),
+    ],
+)
+def test_objects_in_place_of_a_name_are_refused_with_what_to_call(value, remedy):
+    with pytest.raises(ConfigError) as raised:
+        load_data(value)
+    assert remedy in str(raised.value)

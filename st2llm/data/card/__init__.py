@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from st2llm import config, tasks
 from st2llm.data.card.base import Card, HolidayRule, SplitShares, file_and_key, step_seconds
@@ -26,6 +27,7 @@ __all__ = [
     "TrajectoryCard",
     "VideoCard",
     "file_and_key",
+    "parse_card",
     "read_card",
     "step_seconds",
 ]
@@ -42,14 +44,18 @@ CARDS: Mapping[str, type[Card]] = {
 
 def read_card(path: Path) -> Card:
     """The card in a YAML file. Raises ConfigError that names the file, the key and the nearest known key."""
-    content = config.read_yaml(path)
+    return parse_card(config.read_yaml(path), where=str(path))
+
+
+def parse_card(content: Any, *, where: str) -> Card:
+    """The card in these keys. where: names them in messages. Raises ConfigError as `read_card` does."""
     if isinstance(content, dict) and None in content:  # YAML reads the key `null` as None
         content = {"null" if key is None else key: value for key, value in content.items()}
     kind = content.get("kind") if isinstance(content, dict) else None
     if isinstance(content, dict) and kind not in CARDS:
         raise ConfigError(
-            f"{path}: kind must be one of {', '.join(CARDS)}, but it is {kind!r}. {nearest(str(kind), CARDS)}"
+            f"{where}: kind must be one of {', '.join(CARDS)}, but it is {kind!r}. {nearest(str(kind), CARDS)}"
         )
-    card = config.parse(content, into=CARDS.get(str(kind), GraphCard), where=str(path))
+    card = config.parse(content, into=CARDS.get(str(kind), GraphCard), where=where)
     tasks.from_config(card.default_task)
     return card

@@ -20,7 +20,7 @@ from st2llm.data.load import provenance
 from st2llm.data.read.display_matrix import orientation_of
 from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
-from st2llm.types import Video
+from st2llm.types import Provenance, Video
 
 MAX_PIXELS = 2**26
 """The largest frame that is decoded."""
@@ -82,6 +82,17 @@ class DecodedClip:
     steps: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ClipLabels:
+    """What is known of a clip besides its frames. classes: all of the data set. stem: the name of its file."""
+
+    id: str
+    stem: str
+    label: str | None
+    classes: tuple[str, ...]
+    caption: str = ""
+
+
 def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
     """The clips that a card describes, in order of name; `files` maps the names in the card to paths.
 
@@ -97,27 +108,34 @@ def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
     for name in names:
         decoded = decode(files[name], options, max_bytes=bytes_left)
         bytes_left -= decoded.frames.nbytes
-        _check_regions(card, name, decoded)
-        clips.append(
-            Video(
-                name=card.name,
-                id=ids[name],
-                frames=decoded.frames,
-                time_s=decoded.time_s,
-                fps=decoded.fps,
-                label=labels.get(name),
-                labels=classes,
-                caption=captions.get(name, ""),
-                regions=card.regions,
-                asked=tuple(card.asked),
-                part=card.part_of(PurePosixPath(name).stem),
-                split=card.plan(),
-                description=card.description,
-                default_task=dict(card.default_task),
-                provenance=provenance.provenance_of(card, {name: files[name]}, decoded.steps),
-            )
+        described = ClipLabels(
+            ids[name], PurePosixPath(name).stem, labels.get(name), classes, captions.get(name, "")
         )
+        source = provenance.provenance_of(card, {name: files[name]}, decoded.steps)
+        clips.append(clip_of(card, decoded, described, source))
     return clips
+
+
+def clip_of(card: VideoCard, decoded: DecodedClip, described: ClipLabels, source: Provenance) -> Video:
+    """The clip of decoded frames. Raises DataError where the frames have fewer pixels than `regions`."""
+    _check_regions(card, described.id, decoded)
+    return Video(
+        name=card.name,
+        id=described.id,
+        frames=decoded.frames,
+        time_s=decoded.time_s,
+        fps=decoded.fps,
+        label=described.label,
+        labels=described.classes,
+        caption=described.caption,
+        regions=card.regions,
+        asked=tuple(card.asked),
+        part=card.part_of(described.stem),
+        split=card.plan(),
+        description=card.description,
+        default_task=dict(card.default_task),
+        provenance=source,
+    )
 
 
 def decode(path: Path, options: DecodeOptions | None = None, *, max_bytes: int = MAX_BYTES) -> DecodedClip:

@@ -50,9 +50,7 @@ def read_blocks(
         source = _prepared_stream(stream, table_format, path)
         head = read_header(source, table_format, path, strict=False)
         _require_columns(wanted, head.names, path, separator_hint(head.separator, "".join(head.names[:1])))
-        named = [name for name in head.names if name]
-        if len(set(named)) < len(named):
-            raise _repeated_column(named, path)
+        check_column_names([name for name in head.names if name], path)
         yield from _CsvBlocks(path, head, table_format, types).read(source)
 
 
@@ -90,8 +88,7 @@ def _prepared_stream(stream: ByteStream, table_format: TableFormat, path: Path) 
 
 def _complete_names(names: Sequence[str], ignored: Sequence[str], path: Path) -> list[str]:
     complete = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
-    if len(set(complete)) < len(complete):
-        raise _repeated_column(complete, path)
+    check_column_names(complete, path)
     for i, (name, written) in enumerate(zip(complete, names, strict=True)):
         if not written and name not in ignored:
             raise DataError(
@@ -102,11 +99,14 @@ def _complete_names(names: Sequence[str], ignored: Sequence[str], path: Path) ->
     return complete
 
 
-def _repeated_column(names: Sequence[str], path: Path) -> DataError:
+def check_column_names(names: Sequence[str], path: Path) -> None:
+    """Raises DataError where two columns have the same name."""
+    if len(set(names)) == len(names):
+        return
     repeated = next(name for name in names if names.count(name) > 1)
     first = names.index(repeated)
     second = names.index(repeated, first + 1)
-    return DataError(
+    raise DataError(
         f"{path.name} has two columns {repeated!r}: columns {first + 1} and {second + 1}. Rename one."
     )
 

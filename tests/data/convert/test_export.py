@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from support import five_kinds
 
-from st2llm.data.convert import export, frames_of, to_hf_dataset, to_pandas, to_xarray
+from st2llm.data.convert.export import export, frames_of, to_hf_dataset, to_pandas, to_xarray
 from st2llm.errors import DataError
 
 
@@ -122,7 +122,7 @@ def test_nothing_makes_no_table():
 
 @pytest.mark.slow
 def test_conversions_work_without_torch():
-    code = "import sys; import st2llm.data.convert; print('torch' in sys.modules)"
+    code = "import sys; import st2llm.data.convert.export; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
