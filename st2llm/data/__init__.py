@@ -47,7 +47,7 @@ def load_data(name_or_card: str | Path) -> Container:
 
 
 _IN_MEMORY = {
-    "DataFrame": "Make a container of it: st2llm.SensorGraph.from_pandas(table) for readings of sensors, or from_pandas of "
+    "DataFrame": "Make a container of it: st2llm.SensorGraph.from_pandas(table) for sensors, or from_pandas of "
     "Trajectory, Events or Grid",
     "DataArray": "Make a grid of it: st2llm.Grid.from_xarray(data)",
     "Dataset": "Make a container of it: st2llm.Grid.from_xarray(data), or from_hf of a container for Hugging Face",
