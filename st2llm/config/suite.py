@@ -281,13 +281,26 @@ def _trainable() -> str:
     return " and ".join(f"{', '.join(names)} of kind {', '.join(of)}" for names, of in kinds.items())
 
 
-def load_suites(name: str | Path) -> list[Suite]:
+SuiteSource = str | Path | Mapping[str, Any] | Suite
+"""The name or path of a suite file, the keys of one, or a Suite."""
+
+
+def load_suites(source: SuiteSource) -> list[Suite]:
     """The suites of a YAML file: one, those of a sweep, or those of a file that lists suite files.
 
-    name: a path, the name of a file below `evaluation/suites`, or the id of one suite of a sweep. Each suite is checked
-    before anything runs. Raises ConfigError.
+    source: a path, the name of a file below `evaluation/suites`, or the id of one suite of a sweep; or the keys of a
+    file as a dict, or a Suite. Each suite is checked before anything runs. Raises ConfigError.
     """
-    found = _find(name)
+    if isinstance(source, Suite):
+        return [source]
+    if isinstance(source, Mapping):
+        return _expand(source, Path("suite"))
+    if not isinstance(source, str | Path):
+        raise ConfigError(
+            f"suite should be the name or path of a suite, a dict of its keys or a Suite, but it is a "
+            f"{type(source).__name__}. Data are given as `data`: st2llm.compare('demo', data=container)."
+        )
+    found = _find(source)
     if isinstance(found, Suite):
         return [found]
     path, content = found, config.read_yaml(found)

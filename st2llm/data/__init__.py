@@ -11,7 +11,7 @@ from st2llm.data.windows import Splits, split
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.types import Container
 
-__all__ = ["Splits", "card_path", "cards", "fetch_dataset", "load_data", "split"]
+__all__ = ["Splits", "card_path", "cards", "check_is_name", "fetch_dataset", "load_data", "split"]
 
 _CARDS = Path(__file__).resolve().parent / "cards"
 
@@ -63,7 +63,7 @@ _IN_MEMORY = {
 """What to do with objects that are given in place of a card, by the name of their class."""
 
 
-def _check_is_name(value: object) -> None:
+def check_is_name(value: object) -> None:
     """Raises ConfigError, with what to call instead, for an object that is no name and no path."""
     if isinstance(value, str | Path):
         return
@@ -93,7 +93,7 @@ def fetch_dataset(name_or_card: str | Path) -> dict[str, Path]:
 
 def card_path(name_or_card: str | Path) -> Path:
     """The path of a card, without `#SPLIT`. Raises ConfigError with the nearest name where there is none."""
-    _check_is_name(name_or_card)
+    check_is_name(name_or_card)
     name = str(name_or_card).partition("#")[0]
     if name in cards():
         return _CARDS / f"{name}.yaml"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from st2llm.data.windows.fitted_on import FittedOn
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows
 
 
 @runtime_checkable
@@ -23,6 +23,16 @@ class FittedPredictor(Protocol):
 
     @property
     def fitted_on(self) -> FittedOn: ...
+
+
+@runtime_checkable
+class UnfittedPredictor(Protocol):
+    """A predictor that a comparison fits on the training windows of each task."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fit(self, train: TrainingWindows) -> Predictor: ...
 
 
 def fitted_on_of(predictor: Predictor) -> FittedOn:

@@ -163,7 +163,7 @@ def _with_index_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 def _plain_column(column: pd.Series) -> pd.Series:
     """A column that Parquet holds: objects become numbers where all are, else text; times and numbers stay."""
     if isinstance(column.dtype, pd.PeriodDtype):
-        return column.dt.to_timestamp()
+        return pd.Series(column.dt.to_timestamp())
     if column.dtype != object:
         return column
     numbers = pd.to_numeric(column, errors="coerce")

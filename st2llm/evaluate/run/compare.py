@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from st2llm.config.suite import Suite
-from st2llm.data import load_data
+from st2llm.config.suite import Suite, SuiteSource
+from st2llm.data import check_is_name, load_data
 from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
@@ -25,39 +26,60 @@ from st2llm.evaluate.run.run_card import run_card
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.files import exclusive
-from st2llm.predict import Predictor
-from st2llm.types import Container, SensorGraph
+from st2llm.predict import Predictor, UnfittedPredictor
+from st2llm.predict.external.wrapper import as_predictors
+from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
+
+
+@dataclass(frozen=True)
+class PassedObjects:
+    """The objects that a program passes to a comparison. data: in place of those that the suite names."""
+
+    predictors: Sequence[Predictor | UnfittedPredictor] = ()
+    data: Container | None = None
+
+    @property
+    def data_name(self) -> str | None:
+        return None if self.data is None else first_object(self.data).name
 
 
 def compare(
-    suite: str | Path,
+    suite: SuiteSource,
     *,
-    data: str | None = None,
+    data: str | Path | Container | None = None,
     llm: str | None = None,
     out: str | Path | None = None,
     limit: int | None = None,
     resume: bool = False,
     prune: bool = False,
     progress: bool = True,
-    predictors: Sequence[Predictor] = (),
+    predictors: Sequence[object] = (),
 ) -> Report:
     """Runs a suite, or a list of suites (each in its own folder below `out`), and reports.
 
-    predictors: Python objects to compare with those of the suite (see `st2llm.wrap`), as arms without a language model.
-    data, llm, limit: override those of the suite. out: by default runs/<suite id>. resume: continues the run in `out`;
+    suite: a name, a path, a dict of the keys of a suite file, or a Suite. predictors: Python objects to compare with
+    those of the suite, as arms without a language model: functions, fitted models and scikit-learn regressors (see
+    `st2llm.wrap`). data: the name of a data set, the path of a card, or a container. data, llm, limit: override those
+    of the suite. out: by default runs/<suite id>. resume: continues the run in `out`;
     finished arms are neither run again nor deleted: those of predictors that are no longer passed or named stay in the
     report, and the earlier arms of a changed predictor are moved to `replaced/`. prune: deletes both. Raises
     ConfigError for unknown names, StorageError where results cannot be written.
     """
-    names = tuple(predictor.name for predictor in predictors)
-    changes = plan.Overrides(data=data, llm=llm, limit=limit, custom=names)
-    planned = plan.make(suite, changes, out=out, resume=resume)
+    passed = PassedObjects(as_predictors(predictors), _container(data))
+    changes = plan.Overrides(
+        data=passed.data_name or (None if data is None else str(data)),
+        llm=llm,
+        limit=limit,
+        custom=tuple(predictor.name for predictor in passed.predictors),
+    )
+    source = suite if passed.data is None else plan.with_data_of(suite, passed.data)
+    planned = plan.make(source, changes, out=out, resume=resume)
     with (
         _claimed(planned, resume=resume),
         show_run_progress(progress, plan.planned_arms(planned)) as reporter,
     ):
         reports = [
-            _run(each, store, predictors, reporter, prune=prune)
+            _run(each, store, passed, reporter, prune=prune)
             for each, store in zip(planned.suites, planned.stores, strict=True)
         ]
     if len(reports) == 1:
@@ -86,16 +108,18 @@ def _claimed(planned: plan.Plan, *, resume: bool) -> Iterator[None]:
 def _run(
     suite: Suite,
     store: RunStore,
-    predictors: Sequence[Predictor],
+    passed: PassedObjects,
     reporter: ProgressReporter,
     *,
     prune: bool,
 ) -> Report:
-    data, faults = _with_faults(suite, _load(suite))
+    data, faults = _with_faults(suite, _load(suite, passed.data))
     studies = []
     for task in suite.tasks:
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
-        studies.append(Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, predictors)))
+        studies.append(
+            Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, passed.predictors))
+        )
     first = studies[0].inputs
     warmup = {"warmup_data_sha256": studies[0].trained.arms.warmup_data_sha256}
     resumed = store.open({**run_card(first), **warmup, **_faults_json(data, faults)}, prune=prune)
@@ -110,9 +134,23 @@ def _run(
     return rescore(store.root)
 
 
-def _load(suite: Suite) -> Container:
-    """Loads the data of a suite. Raises ConfigError where their kind is not that of the suite."""
-    data = load_data(suite.data)
+def _container(data: object) -> Container | None:
+    """The container; None for a name, a path, or no data. Raises ConfigError for another object."""
+    if data is None or isinstance(data, str | Path):
+        return None
+    if isinstance(data, Trajectory | Video):
+        return _container([data])
+    if isinstance(data, SensorGraph | Grid | Events):
+        return data
+    if isinstance(data, list) and data and all(isinstance(item, Trajectory | Video) for item in data):
+        return data
+    check_is_name(data)
+    return None
+
+
+def _load(suite: Suite, passed: Container | None) -> Container:
+    """The data of a suite, or those passed. Raises ConfigError where their kind is not that of the suite."""
+    data = load_data(suite.data) if passed is None else passed
     if (kind := first_object(data).kind) != suite.kind:
         raise ConfigError(
             f"{suite.id} is a suite of kind {suite.kind}, but {suite.data} is of kind {kind}. Correct `kind`, or "

@@ -20,7 +20,7 @@ from st2llm.evaluate.run.job import Job, job_key
 from st2llm.evaluate.run.models import Models
 from st2llm.evaluate.run.progress import ProgressReporter
 from st2llm.evaluate.run.samples import subsample_places
-from st2llm.predict import Predictor
+from st2llm.predict import Predictor, UnfittedPredictor
 from st2llm.tasks import Task
 from st2llm.types import Container, HeldOutWindows, Sample, SampleSequence, TrainingWindows
 
@@ -47,7 +47,7 @@ class Inputs:
         suite: Suite,
         task_data: TaskData,
         reporter: ProgressReporter,
-        custom: Sequence[Predictor] = (),
+        custom: Sequence[Predictor | UnfittedPredictor] = (),
         models: Models | None = None,
     ) -> None:
         self.suite, self.reporter = suite, reporter

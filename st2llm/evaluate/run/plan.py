@@ -1,16 +1,19 @@
 """The plan of a comparison: suites and folders, checked before any model or data is loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from st2llm import config
 from st2llm.config.predictors import TEXT_VALIDATION_WINDOWS, PredictorSettings
-from st2llm.config.suite import Suite, load_suites
+from st2llm.config.suite import Suite, SuiteSource, load_suites
 from st2llm.errors import ConfigError
+from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.job import job_key
 from st2llm.evaluate.run.progress import PlannedArm
 from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.types import Container
 
 _STEP_S = {"none": 0.03, "llm-lora": 0.9}
 _OTHER_STEP_S = {"primitive": 0.06, "soft": 0.3}
@@ -40,7 +43,7 @@ class Plan:
 
 
 def make(
-    suite: str | Path, overrides: Overrides, *, out: str | Path | None = None, resume: bool = False
+    suite: SuiteSource, overrides: Overrides, *, out: str | Path | None = None, resume: bool = False
 ) -> Plan:
     """Reads a suite, or a list of suites, and checks that its folders can be written.
 
@@ -51,17 +54,33 @@ def make(
     root = (
         Path(out)
         if out is not None
-        else Path("runs") / (suites[0].id if len(suites) == 1 else Path(suite).stem)
+        else Path("runs") / (suites[0].id if len(suites) == 1 else _name_of(suite))
     )
     if len(suites) > 1 and overrides.data is not None:
         raise ConfigError(
-            f"--data needs a suite with one data set, but {suite} lists {len(suites)} suites. Run one of them."
+            f"--data needs a suite with one data set, but {_name_of(suite)} lists {len(suites)} suites. Run one "
+            f"of them."
         )
     planned = tuple(_overridden(each, overrides) for each in suites)
     stores = tuple(RunStore(root / each.id if len(suites) > 1 else root) for each in suites)
     for store in (RunStore(root), *stores):
         store.claim(resume=resume)
     return Plan(planned, stores, root)
+
+
+def _name_of(source: SuiteSource) -> str:
+    """The name of what several suites come from."""
+    if isinstance(source, str | Path):
+        return Path(source).stem
+    return str(source.get("id", "suites")) if isinstance(source, Mapping) else source.id
+
+
+def with_data_of(source: SuiteSource, data: Container) -> SuiteSource:
+    """A suite given as a dict, with `data` and `kind` of the container where it has none."""
+    if not isinstance(source, Mapping):
+        return source
+    first = first_object(data)
+    return {"data": first.name, "kind": first.kind, **source}
 
 
 def planned_arms(plan: Plan) -> list[PlannedArm]:

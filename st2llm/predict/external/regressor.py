@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from sklearn.base import RegressorMixin, clone
+from sklearn.base import clone, is_regressor
 from sklearn.multioutput import MultiOutputRegressor
 
 from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
@@ -15,6 +15,17 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.predict.baselines.rule import forecast_prediction, known_values
 from st2llm.types import DAY_S, Prediction, Provenance, Sample, TrainingWindows, check_training_windows
 from st2llm.types.axes import FieldAxes
+
+
+@dataclass(frozen=True)
+class UnfittedRegressor:
+    """A scikit-learn regressor that a comparison fits on its training windows, as `fit_regressor` does."""
+
+    name: str
+    estimator: Any
+
+    def fit(self, train: TrainingWindows) -> "RegressorPredictor":
+        return fit_regressor(self.estimator, train, name=self.name)
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ def fit_regressor(
     Raises ConfigError for an estimator that is no regressor, DataError where no row has all its targets.
     """
     check_training_windows(train, name)
-    if not isinstance(estimator, RegressorMixin):
+    if isinstance(estimator, type) or not is_regressor(estimator):
         raise ConfigError(
             f"{name} should be a scikit-learn regressor, but is a {type(estimator).__name__}. Give for instance "
             f"HistGradientBoostingRegressor(), or wrap your own model with st2llm.wrap."

@@ -1,13 +1,17 @@
 """Wraps a model as a predictor: a function from samples to arrays, or an object with `predict`."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from sklearn.base import BaseEstimator, is_regressor
 
 from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
 from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.predict import Predictor, UnfittedPredictor
+from st2llm.predict.external.regressor import UnfittedRegressor
 from st2llm.types import Prediction, Provenance, Sample
 
 ModelOutputs = Sequence[Any]
@@ -96,23 +100,69 @@ class WrappedPredictor:
         return np.where(sample.wanted, values, np.nan)
 
 
-def wrap(model: object, *, name: str, fitted_on: Sequence[Sample] | None = None) -> WrappedPredictor:
+def wrap(
+    model: object, *, name: str | None = None, fitted_on: Sequence[Sample] | None = None
+) -> WrappedPredictor | UnfittedRegressor:
     """Wraps a model as a predictor for `compare(suite, predictors=[...])`.
 
     model: a function of a list of samples (without their truth), or an object whose `predict` is one. It returns for
     each sample an array [time node channel] in raw units, or of the wanted steps alone, with draws along a first axis
-    where there are several; or a Prediction. fitted_on: the samples that it was fitted on, [] for none; None records
-    that they are unknown. Raises ConfigError for an object that is neither callable nor has `predict`.
+    where there are several; or a Prediction. Or a scikit-learn regressor (or pipeline), which a comparison fits on its
+    training windows (see `fit_regressor`). name: by default that of the function or class. fitted_on: the samples that
+    the model was fitted on, [] for none; None records that they are unknown; a regressor has none.
+
+    Raises ConfigError for another object, and for a function without a name.
     """
+    name = _name_of(model) if name is None else name
+    if isinstance(model, BaseEstimator):
+        return _wrap_estimator(model, name, fitted_on)
     if fitted_on is None:
         source = FittedOn(unknown=(f"the Python object {name}",))
     else:
         source = fitted_on_parts({"": fitted_on}, Provenance())
-    if isinstance(model, PredictModel):
+    if isinstance(model, PredictModel) and not isinstance(model, type):
         return WrappedPredictor(name, model.predict, source)
-    if not callable(model):
+    if isinstance(model, type) or not callable(model):
         raise ConfigError(
             f"{name} is a {type(model).__name__}, which can neither be called nor has `predict`. Give a function from "
             f"a list of samples to a list of arrays."
         )
     return WrappedPredictor(name, model, source)
+
+
+def as_predictors(models: object) -> list[Predictor | UnfittedPredictor]:
+    """The predictors of a list of predictors, functions, objects with `predict` and regressors, wrapped as needed.
+
+    Raises ConfigError where it is no list, and as `wrap` does.
+    """
+    if not isinstance(models, Sequence) or isinstance(models, str):
+        raise ConfigError(
+            f"predictors should be a list, but it is a {type(models).__name__}. Write predictors=[model]."
+        )
+    return [m if isinstance(m, Predictor | UnfittedPredictor) else wrap(m) for m in models]
+
+
+def _name_of(model: object) -> str:
+    """The name of a function, or of the class of an object, in lower case with hyphens: `MyModel` gives my-model."""
+    name = str(getattr(model, "__name__", type(model).__name__))
+    if not name.isidentifier():
+        raise ConfigError(
+            f"The function {name} has no name for the report. Give one: st2llm.wrap(function, name='mine')."
+        )
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).replace("_", "-").strip("-").lower()
+
+
+def _wrap_estimator(
+    estimator: BaseEstimator, name: str, fitted_on: Sequence[Sample] | None
+) -> UnfittedRegressor:
+    if not is_regressor(estimator):
+        raise ConfigError(
+            f"{name} is a {type(estimator).__name__}, and of scikit-learn only regressors forecast. Give a regressor, "
+            f"or a function from a list of samples to a list of arrays."
+        )
+    if fitted_on is not None:
+        raise ConfigError(
+            f"{name} is a regressor, which a comparison fits itself: leave out `fitted_on`. Wrap a fitted one in a "
+            f"function from a list of samples to a list of arrays."
+        )
+    return UnfittedRegressor(name, estimator)

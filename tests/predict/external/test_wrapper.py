@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from support import fields
 
 import st2llm
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict import Predictor
-from st2llm.types import Prediction
+from st2llm.predict.external.wrapper import as_predictors
+from st2llm.types import Prediction, TrainingWindows
 
 HISTORY, HORIZON = 12, 3
 
@@ -95,3 +99,37 @@ def test_an_answer_that_does_not_fit_is_one_clear_error(answer, said):
 def test_what_cannot_predict_is_refused():
     with pytest.raises(ConfigError, match="mine is a int, which can neither be called nor has `predict`"):
         st2llm.wrap(3, name="mine")
+
+
+def my_rule(given):
+    return last(given)
+
+
+class MyModel:
+    def predict(self, given):
+        return last(given)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (my_rule, "my-rule"),
+        (MyModel(), "my-model"),
+        (Ridge(), "ridge"),
+        (make_pipeline(StandardScaler(), Ridge()), "pipeline"),
+    ],
+)
+def test_a_model_without_a_name_is_called_as_its_function_or_class(model, name):
+    (wrapped,) = as_predictors([model])
+    assert wrapped.name == name
+
+
+def test_a_pipeline_of_scikit_learn_is_fitted_on_training_windows():
+    unfitted = st2llm.wrap(make_pipeline(StandardScaler(), Ridge()))
+    fitted = unfitted.fit(TrainingWindows(samples(4)))
+    assert np.isfinite(fitted.predict(samples(1))[0].value[HISTORY:]).all()
+
+
+def test_a_regressor_that_a_comparison_fits_has_no_other_samples():
+    with pytest.raises(ConfigError, match="which a comparison fits itself"):
+        st2llm.wrap(Ridge(), fitted_on=samples(1))

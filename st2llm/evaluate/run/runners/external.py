@@ -9,9 +9,9 @@ from st2llm.data.windows.fitted_on import refuse_overlap
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
-from st2llm.evaluate.run.runners.predictions import predict_job
+from st2llm.evaluate.run.runners.predictions import fit_and_predict, predict_job
 from st2llm.evaluate.run_folder.store import RunStore
-from st2llm.predict import Predictor, checkpoint, fitted_on_of
+from st2llm.predict import Predictor, UnfittedPredictor, checkpoint, fitted_on_of
 from st2llm.predict.checkpoint import CheckpointPredictor
 from st2llm.predict.external.predictions_file import read_predictions
 from st2llm.predict.external.pretrained import load_model
@@ -29,11 +29,15 @@ class ExternalRunner:
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         loaded = ((p.name, _load(p)) for p in inputs.suite.predictors if p.external)
-        self.predictors = inputs.custom | {name: predictor for name, predictor in loaded if predictor}
+        fitted = {name: given for name, given in inputs.custom.items() if isinstance(given, Predictor)}
+        self.predictors = fitted | {name: predictor for name, predictor in loaded if predictor}
         for name, predictor in self.predictors.items():
             refuse_overlap(fitted_on_of(predictor), inputs.test_coverage, who=f"The predictor {name!r}")
 
     def run(self, job: Job, store: RunStore) -> Outcome:
+        given = self.inputs.custom.get(job.predictor.name)
+        if isinstance(given, UnfittedPredictor):
+            return fit_and_predict(self.inputs, job, given.fit)
         with Meter() as fitting:
             if job.predictor.name not in self.predictors:
                 raise ConfigError(

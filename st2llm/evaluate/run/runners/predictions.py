@@ -1,6 +1,7 @@
 """Predictions of a fitted predictor: its test table, its validation score, and the outcome of a job made of both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from st2llm.evaluate.scoring.totals import score
 from st2llm.predict import Predictor
 from st2llm.predict.external.predictions_file import PredictionsFilePredictor
 from st2llm.train.loop.meter import Meter
-from st2llm.types import Prediction, Sample, SensorGraph
+from st2llm.types import Prediction, Sample, SensorGraph, TrainingWindows
 
 
 def predict_job(
@@ -44,6 +45,15 @@ def predict_job(
     }
     table = prediction_table(inputs, final, test, predictions)
     return Outcome(result, table, validation=validation)
+
+
+def fit_and_predict(inputs: Inputs, job: Job, fit: Callable[[TrainingWindows], Predictor]) -> Outcome:
+    """The outcome of a job whose predictor is fitted at once; with `budget.refit`, on the windows of refitted arms."""
+    with Meter() as fitting:
+        predictor, more = fit(inputs.train), inputs.refit_windows
+        refitted = predictor if more is None else fit(more)
+    outcome = predict_job(inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)
+    return replace(outcome, fitted_on=inputs.fitted_on["train" if more is None else "both"])
 
 
 def prediction_table(

@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from sklearn.linear_model import LogisticRegression, Ridge
 from support import tiny_suite
 
 import st2llm
@@ -121,3 +123,53 @@ def test_a_pretrained_model_is_named_and_asked_only_what_it_answers(card):
         Suite.model_validate(
             {**content, "task": {"impute": {"length": 24}}, "predictors": content["predictors"][-1:]}
         )
+
+
+def _in_memory():
+    """The data of the tiny suite as a table: three places, hourly."""
+    rng = np.random.default_rng(3)
+    times = pd.date_range("2024-01-01", periods=24 * 80, freq="h")
+    wave = 60 + 40 * np.sin(2 * np.pi * np.arange(len(times)) / 24)[:, None] * [1.0, 0.7, 1.3]
+    return pd.DataFrame(wave + rng.normal(0, 8, wave.shape), index=times, columns=["a", "b", "c"])
+
+
+@pytest.mark.slow
+def test_a_suite_data_and_models_are_given_as_python_objects(tmp_path):
+    content = tiny_suite.rules("none")
+    content = {key: value for key, value in content.items() if key not in ("data", "kind")}
+    data = st2llm.SensorGraph.from_pandas(
+        _in_memory(), card={"split": {"train": 0.5, "validation": 0.2, "test": 0.3}}
+    )
+    report = st2llm.compare(
+        content, data=data, out=tmp_path / "run", progress=False, predictors=[yesterday, Ridge(alpha=10.0)]
+    )
+    mae = {name: record["metrics"]["mae"]["value"] for name, record in pooled(report).items()}
+    assert mae["ridge"] < mae["last-value"] and mae["yesterday"] < mae["last-value"]
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["config"]["data"] == "in-memory" and run["data"]["source"] == "an object in memory"
+    arm = json.loads((tmp_path / "run" / "arms" / "ridge-0.json").read_text())
+    assert arm["fitted_on"] and "unknown" not in str(arm["fitted_on"]) and arm["cost"]["train_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"suite": pd.DataFrame()},
+            "suite should be the name or path of a suite, a dict of its keys or a Suite",
+        ),
+        (
+            {"suite": "demo", "data": pd.DataFrame()},
+            "Make a container of it: st2llm.SensorGraph.from_pandas(table)",
+        ),
+        ({"suite": "demo", "data": [1, 2]}, "or as `data` to st2llm.compare"),
+        ({"suite": "demo", "predictors": yesterday}, "predictors should be a list, but it is a function"),
+        ({"suite": "demo", "predictors": [lambda samples: samples]}, "has no name for the report"),
+        ({"suite": "demo", "predictors": [LogisticRegression()]}, "of scikit-learn only regressors forecast"),
+        ({"suite": {"id": "mine"}}, "the key 'kind' is missing"),
+    ],
+)
+def test_other_objects_are_refused_with_what_to_pass(arguments, message, tmp_path):
+    with pytest.raises(ConfigError) as raised:
+        st2llm.compare(out=tmp_path / "run", progress=False, **arguments)
+    assert message in str(raised.value)
