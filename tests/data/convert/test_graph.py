@@ -153,6 +153,7 @@ FAULTS = {
     "text among numbers": text_among_numbers(),
     "a column of truth values": wide(c=[True, False, True, True]),
     "a place without a reading": wide(c=np.nan),
+    "infinite readings": wide(b=[1.0, np.inf, -np.inf, 2.0]),
     "a time between steps": wide().set_axis([*HOURS[:3], HOURS[3] + pd.Timedelta("20min")], axis=0),
     "an outlying time": wide().set_axis([*HOURS[:3], HOURS[3] + pd.Timedelta("900D")], axis=0),
 }
@@ -173,12 +174,6 @@ def test_a_table_is_checked_as_a_file_is(fault, tmp_path):
     with pytest.raises(DataError) as raised:
         SensorGraph.from_pandas(FAULTS[fault], freq="1h")
     assert str(raised.value) == file_message(FAULTS[fault], tmp_path)
-
-
-def test_infinite_values_are_missing_as_in_files():
-    graph = SensorGraph.from_pandas(wide(b=[1.0, np.inf, -np.inf, 2.0]))
-    assert np.isnan(graph.values[1:3, 1, 0]).all()
-    assert "2 infinite readings count as missing" in graph.provenance.steps
 
 
 @pytest.mark.parametrize(
