@@ -48,7 +48,7 @@ class Coarsen(Settings):
 class GridCard(Card):
     """Readings on a raster.
 
-    values: a NetCDF file, a Zarr folder or zip, `file.npz:key`, npy, or a pickle of an array; several files are
+    values: a NetCDF or GRIB file, a Zarr folder or zip, `file.npz:key`, npy, or a pickle of an array; several files are
     concatenated in time.
     variable: the variable of NetCDF or Zarr; several variables become channels. dims: the role of each axis of the
     array: time, row, col, channel, or node (cells row by row, with `shape: [rows, cols]`); axes with other names have

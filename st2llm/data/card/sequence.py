@@ -12,6 +12,7 @@ from st2llm.data.card.delimited import DelimitedText
 from st2llm.data.card.side import SideRule
 from st2llm.data.card.time import TimeOrColumn
 
+_POINT_FILES = tuple(suffix + packed for suffix in (".gpx", ".geojson", ".json") for packed in ("", ".gz"))
 BoundingBox = Annotated[list[float], Field(min_length=4, max_length=4)]
 """West, south, east, north."""
 
@@ -38,6 +39,12 @@ class SourceTable(Settings):
 def _tables(value: Any) -> Any:
     tables = value if isinstance(value, list) else [value]
     return [{"file": table} if isinstance(table, str) else table for table in tables]
+
+
+def _is_point_file(value: Any) -> bool:
+    """Whether all tables of a card are GPX or GeoJSON, which is decided before the card is checked."""
+    names = [item.get("file") if isinstance(item, dict) else item for item in (_tables(value))]
+    return all(isinstance(name, str) and name.lower().endswith(_POINT_FILES) for name in names)
 
 
 class StayPoints(Settings):
@@ -105,7 +112,10 @@ class HarmoniseStep(Settings):
 class SequenceCard(Card, DelimitedText):
     """Rows with a time and a position.
 
-    table: csv (plain, gzip, `archive.zip:member.csv`), parquet or GeoLife's .plt; a file name may be a glob. header:
+    table: csv (plain, gzip, `archive.zip:member.csv`), parquet, GPX, GeoJSON or GeoLife's .plt; a file name may be a
+    glob. The columns of GPX are track, segment, time, lon, lat and ele; those of GeoJSON lon, lat, ele, id and the
+    properties, of lines also track and time. `time`, `lon`, `lat` and (of trajectories) `object: track` need not be
+    given for these two. header:
     whether the first row names the columns; if not, `columns` does. separator, decimal, encoding: see DelimitedText.
     x, y: in metres, in units of `scale_m` metres, or in a `crs` that pyproj knows (`EPSG:2263`). blank: how rows
     without coordinates are treated. bounds: west, south, east and north in the units of the file; a row outside is an
@@ -128,6 +138,16 @@ class SequenceCard(Card, DelimitedText):
     attributes: dict[str, str] = Field(default_factory=dict)
     known: list[str] = Field(default_factory=list)
     side: SideRule | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_of_format(cls, content: Any) -> Any:
+        """GPX and GeoJSON name their columns themselves, so a card need not."""
+        if not isinstance(content, dict) or not _is_point_file(content.get("table")):
+            return content
+        own = {} if "x" in content else {"lon": "lon", "lat": "lat"}
+        track = {"object": "track"} if content.get("kind") == "trajectory" else {}
+        return {"time": "time", **own, **track, **content}
 
     @field_validator("attributes", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Reads rasters (NetCDF, Zarr, npz, npy, pickled arrays) as times, coordinates and values."""
+"""Reads rasters (NetCDF, Zarr, GRIB, npz, npy, pickled arrays) as times, coordinates and values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,9 @@ from st2llm.data.read import cf
 from st2llm.data.read.infinite import require_finite_array
 from st2llm.data.read.packing import Unpacked, unpack
 from st2llm.errors import DataError, nearest
+
+_NETCDF_AND_ZARR = (".nc", ".nc4", ".cdf", ".gz", ".zip", ".zarr", ".netcdf")
+_DATASETS = (*_NETCDF_AND_ZARR, ".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def read_raster(card: GridCard, part: str, path: Path) -> Raster:
 def _read(card: GridCard, part: str, path: Path) -> Raster:
     name, key = file_and_key(part)
     kind = path.suffix.lower()
-    if path.is_dir() or kind in (".nc", ".nc4", ".cdf", ".gz", ".zip", ".zarr", ".netcdf"):
+    if path.is_dir() or kind in _DATASETS:
         with safe_open.open_raster(path) as dataset:
             return _from_dataset(card, dataset, path)
     if kind in (".npz", ".npy"):
@@ -74,7 +77,7 @@ def _read(card: GridCard, part: str, path: Path) -> Raster:
                 f"{path.name} should hold one array, but it holds {type(content).__name__}. Save it with numpy.save."
             )
         return _from_array(card, content, path)
-    raise DataError(f"{path.name} is none of nc, zarr, npz, npy, pkl. Convert it, or correct `values`.")
+    raise DataError(f"{path.name} is none of nc, zarr, grib, npz, npy, pkl. Convert it, or correct `values`.")
 
 
 def _from_array(card: GridCard, array: np.ndarray, path: Path) -> Raster:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from jaxtyping import Float64, Int32
@@ -10,11 +10,14 @@ from jaxtyping import Float64, Int32
 from st2llm.data import positions, timestamps
 from st2llm.data.card.sequence import SequenceCard, SourceTable, is_pattern
 from st2llm.data.read import columns
-from st2llm.data.read.columns import Columns, ColumnType
+from st2llm.data.read.columns import Categories, Columns, ColumnType
+from st2llm.data.read.table_blocks import point_format
 from st2llm.data.read.table_format import TableFormat
 from st2llm.errors import DataError
 
 PARTS = ("train", "validation", "test")
+TRACK = "track"
+"""The column of tracks in files of points."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class TableFile:
     table: SourceTable
     name: str
     path: Path
+
+    @property
+    def source(self) -> str:
+        """The name of the file, or of the member of an archive."""
+        return self.table.member or self.name
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,26 @@ def read(card: SequenceCard, files: Mapping[str, Path], wanted: Mapping[str, Col
     )
     table_files = tuple(file for table in card.table for file in _table_files(table, files))
     tables = [columns.read(file.path, wanted, table_format, member=file.table.member) for file in table_files]
+    if len(tables) > 1:
+        tables = [
+            _with_own_tracks(table, file, table_files)
+            for table, file in zip(tables, table_files, strict=True)
+        ]
     file_index = np.repeat(np.arange(len(table_files), dtype=np.int32), [table.rows for table in tables])
     return SequenceTable(columns.concatenate(tables), table_files, file_index)
+
+
+def _with_own_tracks(table: Columns, file: TableFile, files: tuple[TableFile, ...]) -> Columns:
+    """The table with the tracks of a GPX or GeoJSON file named after it, since other files name theirs alike."""
+    tracks = table.by_name.get(TRACK)
+    if not isinstance(tracks, Categories) or point_format(file.source) is None:
+        return table
+    stems = [PurePath(other.source.removesuffix(".gz")).with_suffix("").as_posix() for other in files]
+    own = PurePath(file.source.removesuffix(".gz")).with_suffix("").as_posix()
+    if len({PurePath(stem).name for stem in stems}) == len(stems):
+        own = PurePath(own).name
+    names = (own,) if len(tracks.names) == 1 else tuple(f"{own}/{name}" for name in tracks.names)
+    return Columns(table.rows, {**table.by_name, TRACK: Categories(tracks.codes, names)})
 
 
 def category_columns(card: SequenceCard, names: Mapping[str, str | None]) -> dict[str, ColumnType]:

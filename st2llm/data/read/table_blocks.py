@@ -1,11 +1,12 @@
-"""Reads the blocks of a large table as Arrow batches: csv (plain, gzip, in a zip), parquet and GeoLife's .plt."""
+"""Reads the blocks of a large table as Arrow batches: csv (plain, gzip, in a zip), parquet, GPX, GeoJSON and .plt."""
 
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -25,6 +26,8 @@ from st2llm.data.read.table_format import (
 )
 from st2llm.errors import DataError, nearest
 
+PointFormat = Literal["gpx", "geojson"]
+"""Formats of points that are no tables."""
 BLOCK_BYTES = 8 << 20
 BLOCK_ROWS = 1 << 18
 MAX_TABLE_BYTES = safe_open.MAX_BYTES
@@ -44,6 +47,9 @@ def read_blocks(
     if name.endswith((".parquet", ".pq")):
         yield from _parquet(path, wanted)
         return
+    if (kind := point_format(name)) is not None:
+        yield from _points(path, member, kind, {column: types[column] for column in wanted}, table_format)
+        return
     if name.endswith(".plt"):
         table_format = TableFormat(False, PLT_COLUMNS, ",", table_format.missing, 6)
     with safe_open.unpacked_stream(path, member) as stream:
@@ -52,6 +58,57 @@ def read_blocks(
         _require_columns(wanted, head.names, path, separator_hint(head.separator, "".join(head.names[:1])))
         check_column_names([name for name in head.names if name], path)
         yield from _CsvBlocks(path, head, table_format, types).read(source)
+
+
+def point_format(name: str) -> PointFormat | None:
+    """The format of a file of points, by its name, which may end in .gz; None for a table."""
+    plain = name.lower().removesuffix(".gz")
+    if plain.endswith(".gpx"):
+        return "gpx"
+    return "geojson" if plain.endswith((".geojson", ".json")) else None
+
+
+def _points(
+    path: Path, member: str | None, kind: PointFormat, types: Mapping[str, Any], table_format: TableFormat
+) -> Iterator[Any]:
+    """The points of a GPX or GeoJSON file as Arrow batches of the given types."""
+    with safe_open.unpacked_stream(path, member) as stream:
+        read = safe_open.gpx_columns if kind == "gpx" else safe_open.geojson_columns
+        columns = read(stream, path.name)
+    _require_columns(types, list(columns), path, _point_hint(types, columns))
+    arrays = [_point_array(columns[name], name, kind, table_format, path) for name, kind in types.items()]
+    yield pa.RecordBatch.from_arrays(arrays, names=list(types))
+
+
+def _point_hint(types: Iterable[str], columns: Mapping[str, Any]) -> str:
+    if "track" in types and "track" not in columns:
+        return " Points belong to no track: name the property that identifies their object under `object`."
+    if "time" in types and "time" not in columns:
+        return (
+            " Name the property that holds the time of each point under `time`; lines need a list `coordTimes` (or "
+            "`times`) among their properties."
+        )
+    return ""
+
+
+def _point_array(
+    cells: Sequence[safe_open.Cell], name: str, kind: pa.DataType, table_format: TableFormat, path: Path
+) -> Any:
+    """The cells of a column as an Arrow array: numbers, or text as written. Raises DataError for other text."""
+    missing = {None, "", *table_format.missing}
+    known = [None if cell in missing else cell for cell in cells]
+    if not pa.types.is_floating(kind):
+        texts = [cell if isinstance(cell, str) or cell is None else json.dumps(cell) for cell in known]
+        return pa.array(texts, pa.string())
+    numbers: list[float | None] = []
+    for row, cell in enumerate(known, start=1):
+        try:
+            numbers.append(None if cell is None else float(cell if not isinstance(cell, bool) else "bool"))
+        except (ValueError, OverflowError) as error:
+            raise DataError(
+                f"{path.name}: {name!r} should hold numbers, but point {row} holds {str(cell)[:40]!r}. Correct it."
+            ) from error
+    return pa.array(numbers, pa.float64())
 
 
 def read_all_columns(

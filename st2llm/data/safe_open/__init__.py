@@ -2,6 +2,8 @@
 
 from st2llm.data.safe_open.archive import unpack_member, unpacked_stream
 from st2llm.data.safe_open.arrow import saved_dataset
+from st2llm.data.safe_open.geojson import geojson_columns
+from st2llm.data.safe_open.gpx import GPX_COLUMNS, Cell, gpx_columns
 from st2llm.data.safe_open.hdf5 import has_pandas_tables, hdf5_array
 from st2llm.data.safe_open.limits import (
     FREE_BYTES,
@@ -19,11 +21,15 @@ from st2llm.data.safe_open.unpickle import numeric_pickle
 
 __all__ = [
     "FREE_BYTES",
+    "GPX_COLUMNS",
     "MAX_BYTES",
     "MAX_RATIO",
+    "Cell",
     "array",
     "check_claimed_size",
     "checked_file",
+    "geojson_columns",
+    "gpx_columns",
     "has_pandas_tables",
     "hdf5_array",
     "numeric_pickle",

@@ -1,6 +1,7 @@
-"""NetCDF (3 and 4) and Zarr (folder or zip) through xarray; metadata are checked before data are decoded."""
+"""NetCDF (3 and 4), Zarr (folder or zip) and GRIB through xarray; metadata are checked before data are decoded."""
 
 import contextlib
+import importlib.util
 import json
 import math
 import shutil
@@ -31,11 +32,16 @@ CODECS = frozenset([
 MAX_FILES = 200_000
 MAX_METADATA_BYTES = 64 * 2**20
 _NETCDF3 = (b"CDF\x01", b"CDF\x02")
+_GRIB = b"GRIB"
+_NO_INDEX = {"indexpath": "", "errors": "raise"}
+"""cfgrib writes no index file beside the data, and skips no message silently."""
 
 
 @contextlib.contextmanager
 def open_raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
-    """The variables of a NetCDF file (gzipped or not) or a Zarr store, read lazily.
+    """The variables of a NetCDF or GRIB file (gzipped or not) or a Zarr store, read lazily.
+
+    GRIB needs cfgrib (the extra `grib`); its times are those that the values are valid at.
 
     Values, fill values and times are as stored: `data.read.packing` decodes them. Raises DataError for damaged files,
     implausible sizes and codecs that are not allowed, also while the caller reads.
@@ -52,7 +58,7 @@ def open_raster(path: Path, *, limit: int = MAX_BYTES) -> Iterator[xr.Dataset]:
             ) from error
         except Exception as error:  # a forged or damaged file may raise any error
             raise DataError(
-                f"{path} cannot be read as NetCDF or Zarr: {first_line(error)}. It is damaged: download it again."
+                f"{path} cannot be read as NetCDF, Zarr or GRIB: {first_line(error)}. It is damaged: download it again."
             ) from error
 
 
@@ -78,10 +84,48 @@ def _open_dataset(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dat
                 math.prod(variable.shape), path.stat().st_size, f"{path.name}:{name}", limit=limit
             )
         return dataset
-    problem = "is empty" if not magic else "starts with neither of their signatures"
+    if magic[:4] == _GRIB:
+        return _open_grib(path, limit)
+    problem = "is empty" if not magic else "starts with none of their signatures"
     raise DataError(
-        f"{path} should be NetCDF 3 or 4, but it {problem}. Download it again, or convert it with xarray."
+        f"{path} should be NetCDF 3 or 4 or GRIB, but it {problem}. Download it again, or convert it with xarray."
     )
+
+
+def _open_grib(path: Path, limit: int) -> xr.Dataset:
+    """A GRIB file whose axis of time holds the times that its values are valid at."""
+    if importlib.util.find_spec("cfgrib") is None:
+        raise DataError(f"{path.name} is GRIB, which needs cfgrib. Install it: pip install 'st2llm[grib]'.")
+    try:
+        dataset = xr.open_dataset(
+            path, engine="cfgrib", decode_times=False, mask_and_scale=False, backend_kwargs=_NO_INDEX
+        )
+    except ValueError as error:  # cfgrib's error for messages that are no one array is a ValueError
+        raise DataError(
+            f"{path.name} holds messages that do not form one array: {first_line(error)}. Copy those of one variable, "
+            "level and step to a file, for instance with grib_copy -w shortName=2t."
+        ) from error
+    for name, variable in dataset.variables.items():
+        claim = math.prod(variable.shape) * variable.dtype.itemsize
+        check_claimed_size(claim, path.stat().st_size, f"{path.name}:{name}", limit=limit)
+    return _with_valid_times(dataset, path)
+
+
+def _with_valid_times(dataset: xr.Dataset, path: Path) -> xr.Dataset:
+    """The variables over the time that they are valid at: `time` of GRIB is that at which a forecast began."""
+    valid = dataset.variables.get("valid_time")
+    if valid is None or not valid.dims:
+        return dataset
+    if len(valid.dims) > 1:
+        raise DataError(
+            f"{path.name} holds forecasts of several steps from several starts, so a time has several values. Copy one "
+            "step to a file, for instance with grib_copy -w step=6."
+        )
+    (axis,) = valid.dims
+    others = [name for name in ("time", "step", "valid_time") if name in dataset.variables]
+    dataset = dataset.drop_vars(others)
+    dataset = dataset if axis == "time" else dataset.rename({axis: "time"})
+    return dataset.assign_coords(time=xr.Variable(("time",), valid.to_numpy(), valid.attrs))
 
 
 def _open_zarr(path: Path, stack: contextlib.ExitStack, limit: int) -> xr.Dataset:

@@ -60,7 +60,7 @@ def assign_event_parts(data: Events) -> Int8[np.ndarray, " event"]:
     plan = data.split
     if plan.by == "object" and data.object is not None:
         part = parts_by_object(data.name, data.objects, plan)
-        return np.array([part[id] for id in data.objects], dtype=np.int8)[data.object]
+        return np.asarray(np.array([part[id] for id in data.objects], dtype=np.int8)[data.object])
     if plan.by != "time":
         raise DataError(
             f"{data.name}: events can only be split by time{'' if data.object is None else ' or by object'}, not by "
