@@ -165,15 +165,22 @@ def is_adapter(name: str) -> bool:
 
 
 def save_adapter(
-    folder: Path, weights: Mapping[str, Tensor], adaptation: Adaptation, model: PreTrainedModel, *, base: str
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    adaptation: Adaptation,
+    model: PreTrainedModel,
+    *,
+    base: str,
+    revision: str | None = None,
 ) -> None:
-    """Writes adapters as peft does, so that `PeftModel.from_pretrained(model, folder)` loads them.
+    """Writes adapters as peft does, so that `AutoPeftModelForCausalLM.from_pretrained(folder)` loads them.
 
-    weights: by their names in `model.base_model`. base: the base model that adapter_config.json names.
+    weights: by their names in `model.base_model`. base, revision: the base model that adapter_config.json names, as
+    transformers' `from_pretrained` takes it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = peft_config(adaptation, model)
-    settings.base_model_name_or_path = base
+    settings.base_model_name_or_path, settings.revision = base, revision
     settings.task_type = "CAUSAL_LM"
     settings.inference_mode = True
     settings.save_pretrained(str(folder))

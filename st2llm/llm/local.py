@@ -36,9 +36,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class LanguageModel:
     """A causal language model in eval mode with all parameters frozen.
 
-    revision: commit in the Hugging Face repository, None for models from elsewhere. depth: number of layers
-    kept, of depth_full. sha256: hash of the weights on disk, or of the drawn weights where not pretrained.
-    config_sha256: hash of the settings of its config that it computes with.
+    revision: commit in the Hugging Face repository, None for models from elsewhere. source: what transformers'
+    `from_pretrained` takes, see `ModelFiles`. depth: number of layers kept, of depth_full. sha256: hash of the
+    weights on disk, or of the drawn weights where not pretrained. config_sha256: hash of the settings of
+    its config that it computes with.
     d_lm: width of the embedding table. token_rms: root mean square of the table's entries as the first layer
     receives them.
     """
@@ -54,7 +55,7 @@ class LanguageModel:
     ) -> None:
         table: Tensor = model.get_input_embeddings().weight
         self.name = files.name
-        self.revision = files.folder.name if files.folder.parent.name == "snapshots" else None
+        self.revision, self.source = files.revision, files.source
         self.pretrained = files.pretrained
         self.model = model
         self.tokenizer: FastTokenizer = read_tokenizer(files.folder)

@@ -75,6 +75,20 @@ class ModelFiles:
     folder: Path
     pretrained: bool
 
+    @property
+    def revision(self) -> str | None:
+        """The commit in the Hugging Face repository of the name; None for a model from elsewhere."""
+        from_hub = _HUB_ID.fullmatch(self.name) and not Path(self.name).is_dir()
+        return self.folder.name if from_hub and self.folder.parent.name == "snapshots" else None
+
+    @property
+    def source(self) -> str:
+        """What transformers' `from_pretrained` takes: the id in the hub (with `revision`), or the folder.
+
+        The name itself for random weights, which lie nowhere.
+        """
+        return self.name if self.revision or not self.pretrained else str(self.folder.resolve())
+
     def weights(self) -> list[Path]:
         """The safetensors files of the folder, in order of name."""
         return sorted(self.folder.glob("*.safetensors"))

@@ -27,6 +27,7 @@ from st2llm.files import sync, sync_folder
 from st2llm.llm import load_llm
 from st2llm.llm.architecture.base_model import base_of, base_prefix
 from st2llm.llm.local import LanguageModel, require_local
+from st2llm.model.adapter_card import adapter_section
 from st2llm.types import Sample
 from st2llm.types.axes import FIELD_KINDS, FieldAxes
 
@@ -114,7 +115,9 @@ def save_checkpoint(
         )
         for name, content in (("state.json", state), ("scaler.json", scaler)):
             (temporary / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        with_adapter = base_model is not None and base_model.adaptation.method == "lora"
+        usage = adapter_section(base_model.llm) if base_model is not None and with_adapter else ""
+        (temporary / "README.md").write_text(card + usage, encoding="utf-8")
         temporary.chmod(0o755)
         sync_folder(temporary)
         shutil.rmtree(previous, ignore_errors=True)
@@ -149,8 +152,14 @@ def _split_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, T
 def _save_base_model(folder: Path, weights: Mapping[str, Tensor], base_model: BaseModel) -> None:
     (folder / BASE).write_text(json.dumps(base_model.to_json(), indent=1) + "\n", encoding="utf-8")
     if base_model.adaptation.method == "lora":
+        llm = base_model.llm
         save_adapter(
-            folder / ADAPTER, weights, base_model.adaptation, base_model.llm.model, base=base_model.llm.name
+            folder / ADAPTER,
+            weights,
+            base_model.adaptation,
+            llm.model,
+            base=llm.source,
+            revision=llm.revision,
         )
     elif weights:
         save_file(dict(weights), folder / LLM_WEIGHTS)
@@ -197,6 +206,11 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     if (folder / LLM_WEIGHTS).exists():
         weights |= {_LLM_PREFIX + name: tensor for name, tensor in load_tensors(folder / LLM_WEIGHTS).items()}
     return weights
+
+
+def read_base(folder: Path) -> dict[str, Any]:
+    """The language model that base.json of a checkpoint folder names. Raises ConfigError where it cannot be read."""
+    return _read_json(folder / BASE)
 
 
 def check_base_model(folder: Path, llm: LanguageModel) -> None:
@@ -284,7 +298,7 @@ def load_finetuned_llm(folder: Path, *, dtype: str = "auto") -> LanguageModel:
     checkpoint_folder = read_checkpoint(folder).folder
     if not (checkpoint_folder / BASE).exists():
         raise ConfigError(f"{folder} holds no {BASE}: it was trained without a language model.")
-    base = _read_json(checkpoint_folder / BASE)
+    base = read_base(checkpoint_folder)
     llm = require_local(load_llm(str(base["id"]), depth=int(base["depth"]), dtype=dtype))
     check_base_model(checkpoint_folder, llm)
     if (checkpoint_folder / ADAPTER).exists():

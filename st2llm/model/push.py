@@ -1,5 +1,6 @@
 """Copies a checkpoint to a folder or to a repository of a hub, as it is or merged into a plain model."""
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from st2llm.errors import ConfigError, StorageError
 from st2llm.llm.model_files import resolve
 from st2llm.model import checkpoint
+from st2llm.model.adapter_card import merged_card
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 
@@ -36,6 +38,7 @@ def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
             if is_folder:
                 prepared.rename(target)
                 return target
+            _name_base_by_id(prepared)
             name = target.removeprefix("hub:")
             api = HfApi()
             api.create_repo(name, exist_ok=True, private=True)
@@ -48,6 +51,20 @@ def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
             raise StorageError(
                 f"{target} could not be written: {error.strerror or error}. Nothing of it is left."
             ) from error
+
+
+def _name_base_by_id(folder: Path) -> None:
+    """Names the base model of an adapter by its id instead of a folder of this machine, which nobody else has."""
+    path = folder / checkpoint.ADAPTER / "adapter_config.json"
+    if not path.is_file():
+        return
+    settings, base = json.loads(path.read_text(encoding="utf-8")), checkpoint.read_base(folder)
+    local = settings["base_model_name_or_path"]
+    if Path(local).is_absolute():
+        settings["base_model_name_or_path"] = base["id"]
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        card = folder / "README.md"
+        card.write_text(card.read_text(encoding="utf-8").replace(local, str(base["id"])), encoding="utf-8")
 
 
 def _refuse_links_outside(folder: Path) -> None:
@@ -76,4 +93,9 @@ def _merge(folder: Path, out: Path) -> None:
     for name in _TOKENIZER:
         if (source / name).is_file():
             shutil.copy(source / name, out / name)
-    shutil.copy(folder / "README.md", out / "README.md")
+    card = merged_card(
+        (folder / "README.md").read_text(encoding="utf-8"),
+        checkpoint.read_base(folder),
+        has_encoder=(folder / checkpoint.ENCODER).exists(),
+    )
+    (out / "README.md").write_text(card, encoding="utf-8")

@@ -162,6 +162,5 @@ def _card(r: InstructionRecipe, path: str, parameters: int, left_out: int, state
             ("instructions", f"`{r.instructions.data or path}`"),
             (f"rows left out (longer than {r.max_length} tokens)", str(left_out)),
         ],
-        after="`adapter/` is a peft adapter: `PeftModel.from_pretrained(model, FOLDER/adapter)`.",
-        head={"library_name": "peft", "base_model": r.llm.name},
+        head={"library_name": "peft" if r.adapt.method == "lora" else "st2llm", "base_model": r.llm.name},
     )
