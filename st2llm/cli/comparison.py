@@ -46,6 +46,12 @@ def compare(
             "--prune", help="With --resume, delete finished arms that the suite no longer has as they were."
         ),
     ] = False,
+    save_arms: Annotated[
+        bool,
+        typer.Option(
+            "--save-arms", help="Keep each trained arm as a checkpoint, in checkpoints/ of the run folder."
+        ),
+    ] = False,
 ) -> None:
     """Run a suite: compare language models with native models and baselines on identical samples."""
     from st2llm.evaluate.run.plan import Overrides, make

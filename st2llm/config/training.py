@@ -181,12 +181,16 @@ class AlignmentObjectives(LossTerms):
 
 
 class Recipe(Settings):
-    """The settings that every training run has. id: of the run, the default name of its folder."""
+    """The settings that every training run has. id: of the run, the default name of its folder.
+
+    report_to: trackers that get the losses of each evaluation, beside log.jsonl.
+    """
 
     id: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     budget: TrainingBudget
     seed: int = 0
+    report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
 
 
 class TaskRecipe(Recipe):

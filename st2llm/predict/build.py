@@ -3,8 +3,9 @@
 `st2llm.train` builds them to train, `predict.checkpoint` to answer with what was trained.
 """
 
-from st2llm.config.model import LLMSettings, Projection
-from st2llm.config.training import DiffusionSettings, PretrainRecipe, SoftTokenRecipe
+from st2llm.config.arm import ArmRecipe
+from st2llm.config.model import LLM_BACKBONES, LLMSettings, Projection
+from st2llm.config.training import DiffusionSettings, PretrainRecipe, SoftTokenRecipe, TaskRecipe
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.splits import Splits
@@ -21,13 +22,16 @@ from st2llm.predict.preprocess.fit import SEQUENCE_KINDS, make_blueprint
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
 from st2llm.types import Container, Sample, TrainingWindows
 
+PROMPT_NORM = ("down.mean", "down.scale")
+"""Buffers of an arm that are fitted to the prompts of training (`fit_prompt_norm`)."""
 
-def load_splits(recipe: PretrainRecipe | SoftTokenRecipe) -> Splits:
+
+def load_splits(recipe: TaskRecipe) -> Splits:
     """The windows of the recipe's data, by part. Without `split.stride` windows begin a horizon apart."""
     return split_for(recipe, load_data(recipe.data))
 
 
-def split_for(recipe: PretrainRecipe | SoftTokenRecipe, data: Container) -> Splits:
+def split_for(recipe: TaskRecipe, data: Container) -> Splits:
     """The windows of these data for a recipe, by part."""
     task = recipe.parsed_task
     stride = recipe.split.stride or int(getattr(task, "horizon", 1))
@@ -87,3 +91,18 @@ def build_aligned_arm(
     blueprint = make_blueprint(shape, sample, recipe.encoder, llm=llm, up=recipe.up)
     backbone = "llm-frozen" if recipe.adapt.frozen else "llm-lora"
     return build_arm(backbone, blueprint, seed=recipe.seed, llm=llm, adaptation=recipe.adapt)
+
+
+def build_compared_arm(
+    recipe: ArmRecipe, shape: FieldShape | SequenceShape, sample: Sample
+) -> tuple[Arm, LanguageModel | None]:
+    """A fresh arm of a comparison, and the language model that it reads through, with adapters where it is adapted."""
+    shared = None if recipe.llm is None else load_language_model(recipe.llm)
+    spec = make_blueprint(shape, sample, recipe.encoder, llm=shared, up=recipe.up)
+    llm = shared if recipe.backbone in (*LLM_BACKBONES, "matched") else None
+    if recipe.llm is not None and recipe.backbone == "llm-random":
+        s = recipe.llm
+        named = load_llm(f"random:{s.name}", depth=s.depth, dtype=s.dtype, quant=s.quant, seed=recipe.seed)
+        llm = require_local(named)
+    arm = build_arm(recipe.backbone, spec, seed=recipe.seed, llm=llm, adaptation=recipe.adapt)
+    return arm, llm if recipe.backbone in LLM_BACKBONES else None

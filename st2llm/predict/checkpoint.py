@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from st2llm.config.arm import ArmRecipe
 from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
 from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.encode.field import FieldShape
@@ -17,7 +18,9 @@ from st2llm.model import checkpoint
 from st2llm.model.pretraining import Denoiser
 from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.build import (
+    PROMPT_NORM,
     build_aligned_arm,
+    build_compared_arm,
     build_pretraining_module,
     load_language_model,
     load_splits,
@@ -42,7 +45,7 @@ class CheckpointPredictor:
 
     name: str
     checkpoint: checkpoint.Checkpoint
-    recipe: PretrainRecipe | SoftTokenRecipe
+    recipe: PretrainRecipe | SoftTokenRecipe | ArmRecipe
     preprocessor: Preprocessor
     shape: FieldShape | SequenceShape
     sha256: str
@@ -97,6 +100,8 @@ class CheckpointPredictor:
         """The module with its trained weights, and whether it reads instructions."""
         folder, recipe = self.checkpoint.folder, self.recipe
         module: nn.Module
+        if isinstance(recipe, ArmRecipe):
+            return self._load_arm(recipe, sample), recipe.soft
         if with_instructions := isinstance(recipe, SoftTokenRecipe):
             llm = load_language_model(recipe.llm)
             checkpoint.check_base_model(folder, llm)
@@ -105,6 +110,18 @@ class CheckpointPredictor:
             module = build_pretraining_module(recipe, self.shape, sample)
         checkpoint.load_into(module, checkpoint.load_weights(folder), source=str(folder))
         return module, with_instructions
+
+    def _load_arm(self, recipe: ArmRecipe, sample: Sample) -> nn.Module:
+        folder = self.checkpoint.folder
+        arm, llm = build_compared_arm(recipe, self.shape, sample)
+        if llm is not None:
+            checkpoint.check_base_model(folder, llm)
+        weights = checkpoint.load_weights(folder)
+        checkpoint.load_into(arm, weights, source=str(folder))
+        for name, buffer in arm.named_buffers():
+            if name in PROMPT_NORM and name in weights:
+                buffer.copy_(weights[name])
+        return arm
 
     def _check(self, sample: Sample) -> None:
         folder = self.checkpoint.folder
@@ -174,8 +191,11 @@ def load_predictor(folder: Path, *, name: str) -> CheckpointPredictor:
             f"text predictor."
         )
     settings, slots = loaded.config["recipe"], None
-    recipe: PretrainRecipe | SoftTokenRecipe
-    if "llm" in settings:
+    recipe: PretrainRecipe | SoftTokenRecipe | ArmRecipe
+    if "backbone" in settings:
+        recipe = ArmRecipe.model_validate(settings)
+        slots = recipe.up.tokens if recipe.up.head == "resampler" else None
+    elif "llm" in settings:
         recipe = SoftTokenRecipe.model_validate(settings)
         slots = recipe.up.tokens if recipe.up.head == "resampler" else None
     else:

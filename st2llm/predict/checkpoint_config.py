@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from st2llm.config.arm import ArmRecipe
 from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import NoteVocabulary
 from st2llm.encode.point_batch import PointScaler
 from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
-from st2llm.predict.baselines import BaselinePredictor, SlotMean
+from st2llm.predict.baselines import BaselinePredictor, SlotMean, fit_baseline
 from st2llm.predict.baselines.fields import LastValue
+from st2llm.predict.build import load_splits
 from st2llm.predict.preprocess import Preprocessor
+from st2llm.predict.preprocess.field import SKIPS as FIELD_SKIPS
 from st2llm.predict.preprocess.field import FieldPreprocessor
 from st2llm.predict.preprocess.fit import soft_token_count
 from st2llm.predict.preprocess.sequence import SKIPS, SequencePreprocessor
@@ -22,7 +25,7 @@ from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Sample, TrainingWindows
 from st2llm.types.axes import FIELD_KINDS, FieldAxes
 
-Recipes = PretrainRecipe | SoftTokenRecipe
+Recipes = PretrainRecipe | SoftTokenRecipe | ArmRecipe
 
 
 def checkpoint_config(
@@ -62,6 +65,9 @@ def _restore_field(
     base_rule = None
     if recipe.skip == "last":
         base_rule = BaselinePredictor("last-value", LastValue(SlotMean.from_json(scaler["slots"])))
+    elif recipe.skip in FIELD_SKIPS and not (recipe.encoder.center_on == "slot" and recipe.skip == "slot"):
+        # The coefficients of such a rule are not in the checkpoint: it is fitted again, on the same windows.
+        base_rule = fit_baseline(FIELD_SKIPS[recipe.skip], load_splits(recipe).train.cached())
     if slots is None:
         slots = soft_token_count(shape.nodes, shape.history, recipe.encoder)
     preprocessor = FieldPreprocessor(

@@ -16,6 +16,7 @@ from st2llm.train.checkpointing import RunFolder
 from st2llm.train.loop.budget import Budget, FitResult, StepCallback
 from st2llm.train.loop.trainer import fit
 from st2llm.train.setup import Setup
+from st2llm.train.tracking import check_trackers, tracked
 
 AnyRecipe = PretrainRecipe | SoftTokenRecipe | InstructionRecipe | VideoQARecipe | VideoTextRecipe
 
@@ -25,8 +26,9 @@ def open_run(recipe: AnyRecipe, out: Path, *, resume: bool) -> Iterator[RunFolde
     """The folder of a run, checked before anything is loaded; no other process writes into it until the end.
 
     Raises ConfigError where `out` holds a run and `resume` is false, holds a run of another recipe, or is being written
-    by another process.
+    by another process, and where the recipe reports to a tracker that is not installed.
     """
+    check_trackers(recipe)
     folder = RunFolder(out, recipe, seed=recipe.seed)
     with exclusive(out) if folder.main else nullcontext():
         folder.open(resume=resume)
@@ -49,13 +51,14 @@ def run(
     folder.describe(setup.contents)
     if before_training is not None:
         before_training()
-    return fit(
-        setup.module,
-        setup.train,
-        setup.validation,
-        Budget(**recipe.budget.model_dump()),
-        objective=setup.objective,
-        seed=recipe.seed,
-        on_step=on_step,
-        checkpointer=folder,
-    )
+    with tracked(recipe, folder.root, folder) if folder.main else nullcontext(folder) as checkpointer:
+        return fit(
+            setup.module,
+            setup.train,
+            setup.validation,
+            Budget(**recipe.budget.model_dump()),
+            objective=setup.objective,
+            seed=recipe.seed,
+            on_step=on_step,
+            checkpointer=checkpointer,
+        )

@@ -52,6 +52,7 @@ def compare(
     limit: int | None = None,
     resume: bool = False,
     prune: bool = False,
+    save_arms: bool = False,
     progress: bool = True,
     predictors: Sequence[object] = (),
 ) -> Report:
@@ -62,7 +63,9 @@ def compare(
     `st2llm.wrap`). data: the name of a data set, the path of a card, or a container. data, llm, limit: override those
     of the suite. out: by default runs/<suite id>. resume: continues the run in `out`;
     finished arms are neither run again nor deleted: those of predictors that are no longer passed or named stay in the
-    report, and the earlier arms of a changed predictor are moved to `replaced/`. prune: deletes both. Raises
+    report, and the earlier arms of a changed predictor are moved to `replaced/`. prune: deletes both. save_arms:
+    keeps each trained arm as a checkpoint in `checkpoints/` of the run folder, which `st2llm predict` and `push` and
+    suites take; arms that finished without it have none. Raises
     ConfigError for unknown names, StorageError where results cannot be written.
     """
     passed = PassedObjects(as_predictors(predictors), _container(data))
@@ -79,7 +82,7 @@ def compare(
         show_run_progress(progress, plan.planned_arms(planned)) as reporter,
     ):
         reports = [
-            _run(each, store, passed, reporter, prune=prune)
+            _run(each, store, passed, reporter, prune=prune, save_arms=save_arms)
             for each, store in zip(planned.suites, planned.stores, strict=True)
         ]
     if len(reports) == 1:
@@ -112,14 +115,14 @@ def _run(
     reporter: ProgressReporter,
     *,
     prune: bool,
+    save_arms: bool,
 ) -> Report:
     data, faults = _with_faults(suite, _load(suite, passed.data))
     studies = []
     for task in suite.tasks:
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
-        studies.append(
-            Study(Inputs(suite, TaskData(data, task, splits, faults), reporter, passed.predictors))
-        )
+        inputs = Inputs(suite, TaskData(data, task, splits, faults), reporter, passed.predictors)
+        studies.append(Study(inputs, save_arms=save_arms))
     first = studies[0].inputs
     warmup = {"warmup_data_sha256": studies[0].trained.arms.warmup_data_sha256}
     resumed = store.open({**run_card(first), **warmup, **_faults_json(data, faults)}, prune=prune)
@@ -130,8 +133,23 @@ def _run(
     for study in studies:
         for job in study.jobs():
             study.run(job, store)
+    if save_arms:
+        _tell_arms_without_checkpoint(studies, store, reporter)
     store.mark_finished(datetime.now(UTC).isoformat(timespec="seconds"))
     return rescore(store.root)
+
+
+def _tell_arms_without_checkpoint(
+    studies: Sequence[Study], store: RunStore, reporter: ProgressReporter
+) -> None:
+    """Names trained arms that an earlier start finished without `save_arms`."""
+    keys = [job.key for study in studies for job in study.jobs() if job.predictor.trained]
+    without = [key for key in keys if not store.checkpoint_folder(key).exists()]
+    if without:
+        reporter.note(
+            f"Finished earlier without --save-arms, so without a checkpoint: {', '.join(without)}. To train one again, "
+            f"delete its file in {store.root / 'arms'} and resume."
+        )
 
 
 def _container(data: object) -> Container | None:

@@ -19,11 +19,14 @@ from st2llm.evaluate.run_folder.store import RunStore
 
 
 class Study:
-    """Runs the jobs of one task. Raises ConfigError or DataError where an external predictor cannot be loaded."""
+    """Runs the jobs of one task; with `save_arms` each trained arm is kept as a checkpoint.
 
-    def __init__(self, inputs: Inputs) -> None:
+    Raises ConfigError or DataError where an external predictor cannot be loaded.
+    """
+
+    def __init__(self, inputs: Inputs, *, save_arms: bool = False) -> None:
         self.inputs = inputs
-        self.trained = TrainedRunner(inputs)
+        self.trained = TrainedRunner(inputs, save_arms=save_arms)
         self.runners = {**{name: make(inputs) for name, make in RUNNERS.items()}, "trained": self.trained}
 
     def jobs(self) -> list[Job]:

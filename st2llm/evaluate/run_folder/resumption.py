@@ -85,9 +85,9 @@ def merge_settings(run: Mapping[str, Any], before: Mapping[str, Any], kept: Sequ
 
 def set_aside(root: Path, key: str, aside: Path) -> None:
     """Moves the files of an arm into another folder, the one that makes it finished last."""
-    for folder, suffix in _FILES_OF_AN_ARM:
+    for folder, suffix in (("checkpoints", ""), *_FILES_OF_AN_ARM):
         path = root / folder / f"{key}{suffix}"
-        if path.is_file():
+        if path.exists():
             (aside / folder).mkdir(parents=True, exist_ok=True)
             path.replace(aside / folder / path.name)
 
@@ -96,6 +96,7 @@ def delete(root: Path, key: str) -> None:
     """Deletes the files of an arm, the one that makes it finished first."""
     for folder, suffix in reversed(_FILES_OF_AN_ARM):
         (root / folder / f"{key}{suffix}").unlink(missing_ok=True)
+    shutil.rmtree(root / "checkpoints" / key, ignore_errors=True)
 
 
 def delete_replaced(root: Path) -> None:

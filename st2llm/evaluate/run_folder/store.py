@@ -138,6 +138,10 @@ class RunStore:
             f"Choose another --out, or undo the change."
         )
 
+    def checkpoint_folder(self, key: str) -> Path:
+        """The folder of the checkpoint of a trained arm, where the run keeps them."""
+        return self.root / "checkpoints" / key
+
     def _keys_of(self, predictors: Collection[str]) -> list[str]:
         """The keys of the finished arms of these predictors."""
         return [path.stem for path in self._arm_files() if read_record(path)["predictor"] in predictors]

@@ -142,8 +142,8 @@ class FieldPreprocessor:
 
     def scaler_state(self) -> dict[str, Any]:
         state = dict(self.scaler.to_json())
-        if self.base_rule is not None:
-            state["slots"] = self.base_rule.rule.means.to_json()  # type: ignore[attr-defined]
+        if self.base_rule is not None and isinstance(self.base_rule.rule, LastValue):
+            state["slots"] = self.base_rule.rule.means.to_json()
         if self.slot_means is not None:
             state["usual"] = self.slot_means.to_json()
         return state

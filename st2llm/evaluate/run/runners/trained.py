@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.runners.arm_checkpoint import save_arm
 from st2llm.evaluate.run.runners.arm_training import ArmTraining, describe_training
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
@@ -20,11 +21,12 @@ from st2llm.types import Sample
 class TrainedRunner:
     """Trains the arms of a task on the same batches, from the same initial encoder weights.
 
-    Raises ConfigError where the data of the encoder's warm-up are of another kind, or hold values of the test part.
+    save_arms: writes each as a checkpoint into `checkpoints/` of the run folder. Raises ConfigError where the data of
+    the encoder's warm-up are of another kind, or hold values of the test part.
     """
 
-    def __init__(self, inputs: Inputs) -> None:
-        self.inputs = inputs
+    def __init__(self, inputs: Inputs, *, save_arms: bool = False) -> None:
+        self.inputs, self.save_arms = inputs, save_arms
         self.training = TrainingInputs(inputs)
         self.arms = ArmTraining(inputs, self.training)
 
@@ -63,6 +65,8 @@ class TrainedRunner:
         }
         table = prediction_table(inputs, predictor, test, predictions)
         fitted_on = inputs.fitted_on["both"] + self.arms.warmed_up_on()
+        if self.save_arms:
+            save_arm(store.checkpoint_folder(job.key), self.training, job, trained, fitted_on)
         return Outcome(result, table, validation=validation, fitted_on=fitted_on)
 
     def _cost(self, arm: Arm, test: list[Sample], chosen: FitResult, meter: Meter, *, soft: bool) -> Cost:

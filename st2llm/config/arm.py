@@ -1,0 +1,32 @@
+"""The settings of a trained arm of a comparison, as its checkpoint holds them."""
+
+from typing import Literal
+
+from st2llm.config.model import FROZEN, Adaptation, LLMSettings, Projection, Skip
+from st2llm.config.training import LossSettings, PretrainObjectives, TaskRecipe
+
+
+class ArmRecipe(TaskRecipe):
+    """How an arm of a comparison was trained. data, split, task, encoder, up, skip, instruction: those of its suite.
+
+    id: the suite and the key of the arm. llm: the model that the arm takes its width from, and reads through where its
+    backbone is one. adapt: which of its weights were trained. soft: whether the arm reads an instruction before its
+    soft tokens.
+    """
+
+    backbone: Literal[
+        "none", "attention", "dense", "experts", "matched", "llm-random", "llm-frozen", "llm-lora"
+    ]
+    soft: bool = False
+    llm: LLMSettings | None = None
+    up: Projection = Projection()
+    adapt: Adaptation = FROZEN
+    skip: Skip = "none"
+    instruction: str | None = None
+
+    @property
+    def objectives(self) -> PretrainObjectives:
+        """Arms are trained for their task alone."""
+        if next(iter(self.task)) in ("next-place", "next-event"):
+            return PretrainObjectives(likelihood=LossSettings())
+        return PretrainObjectives(regression=LossSettings())
