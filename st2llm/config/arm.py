@@ -11,13 +11,15 @@ class ArmRecipe(TaskRecipe):
 
     id: the suite and the key of the arm. llm: the model that the arm takes its width from, and reads through where its
     backbone is one. adapt: which of its weights were trained. soft: whether the arm reads an instruction before its
-    soft tokens.
+    soft tokens. refit: whether it was trained again with the validation windows, of which `validation` are used.
     """
 
     backbone: Literal[
         "none", "attention", "dense", "experts", "matched", "llm-random", "llm-frozen", "llm-lora"
     ]
     soft: bool = False
+    refit: bool = False
+    validation: int | None = None
     llm: LLMSettings | None = None
     up: Projection = Projection()
     adapt: Adaptation = FROZEN

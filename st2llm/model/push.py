@@ -5,10 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
 from st2llm.errors import ConfigError, StorageError
+from st2llm.hub import PREFIX, upload
 from st2llm.llm.model_files import resolve
 from st2llm.model import checkpoint
 from st2llm.model.adapter_card import merged_card
@@ -28,7 +26,7 @@ def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
     """
     loaded = checkpoint.read_checkpoint(folder)
     _refuse_links_outside(loaded.folder)
-    is_folder = not target.startswith("hub:")
+    is_folder = not target.startswith(PREFIX)
     if is_folder and Path(target).exists():
         raise ConfigError(f"{target} exists already. Name a new folder, or remove this one first.")
     with tempfile.TemporaryDirectory(dir=Path(target).absolute().parent if is_folder else None) as temporary:
@@ -39,14 +37,7 @@ def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
                 prepared.rename(target)
                 return target
             _name_base_by_id(prepared)
-            name = target.removeprefix("hub:")
-            api = HfApi()
-            api.create_repo(name, exist_ok=True, private=True)
-            return str(api.upload_folder(repo_id=name, folder_path=str(prepared)))
-        except (HfHubHTTPError, HFValidationError) as error:
-            raise StorageError(
-                f"The hub refused {target}: {error}. Log in (hf auth login), or check the name."
-            ) from error
+            return upload(prepared, target.removeprefix(PREFIX))
         except OSError as error:
             raise StorageError(
                 f"{target} could not be written: {error.strerror or error}. Nothing of it is left."

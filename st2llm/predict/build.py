@@ -8,7 +8,7 @@ from st2llm.config.model import LLM_BACKBONES, LLMSettings, Projection
 from st2llm.config.training import DiffusionSettings, PretrainRecipe, SoftTokenRecipe, TaskRecipe
 from st2llm.data import load_data
 from st2llm.data.windows import split
-from st2llm.data.windows.splits import Splits
+from st2llm.data.windows.splits import Splits, evenly_spaced
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
 from st2llm.llm import load_llm
@@ -29,6 +29,15 @@ PROMPT_NORM = ("down.mean", "down.scale")
 def load_splits(recipe: TaskRecipe) -> Splits:
     """The windows of the recipe's data, by part. Without `split.stride` windows begin a horizon apart."""
     return split_for(recipe, load_data(recipe.data))
+
+
+def windows_of_arm(recipe: ArmRecipe) -> TrainingWindows:
+    """The windows that an arm of a comparison was trained on, with those of validation where it was refitted."""
+    splits = load_splits(recipe)
+    train = splits.train.cached()
+    if not recipe.refit:
+        return train
+    return train.with_validation(evenly_spaced(splits.validation, recipe.validation).cached())
 
 
 def split_for(recipe: TaskRecipe, data: Container) -> Splits:

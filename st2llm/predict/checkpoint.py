@@ -14,8 +14,10 @@ from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError, DataError
+from st2llm.hub import PREFIX, local_folder
 from st2llm.model import checkpoint
 from st2llm.model.pretraining import Denoiser
+from st2llm.model.push import push_checkpoint
 from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.build import (
     PROMPT_NORM,
@@ -49,6 +51,24 @@ class CheckpointPredictor:
     preprocessor: Preprocessor
     shape: FieldShape | SequenceShape
     sha256: str
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, name: str = "checkpoint", revision: str | None = None
+    ) -> "CheckpointPredictor":
+        """The predictor of a checkpoint in a folder, or in a repository of the hub (`owner/name`) at a revision.
+
+        name: in reports. Raises as `load_predictor` and `hub.local_folder` do.
+        """
+        return load_predictor(local_folder(source, revision=revision), name=name)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Copies the checkpoint to a folder that does not exist yet. Raises ConfigError where it does."""
+        push_checkpoint(self.checkpoint.folder, str(Path(folder)))
+
+    def push_to_hub(self, repository: str) -> str:
+        """Uploads the checkpoint to a repository of the hub (`owner/name`), by default a private one; its address."""
+        return push_checkpoint(self.checkpoint.folder, f"{PREFIX}{repository}")
 
     @property
     def fitted_on(self) -> FittedOn:

@@ -15,7 +15,7 @@ from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.predict.baselines import BaselinePredictor, SlotMean, fit_baseline
 from st2llm.predict.baselines.fields import LastValue
-from st2llm.predict.build import load_splits
+from st2llm.predict.build import windows_of_arm
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import SKIPS as FIELD_SKIPS
 from st2llm.predict.preprocess.field import FieldPreprocessor
@@ -65,9 +65,9 @@ def _restore_field(
     base_rule = None
     if recipe.skip == "last":
         base_rule = BaselinePredictor("last-value", LastValue(SlotMean.from_json(scaler["slots"])))
-    elif recipe.skip in FIELD_SKIPS and not (recipe.encoder.center_on == "slot" and recipe.skip == "slot"):
+    elif isinstance(recipe, ArmRecipe) and recipe.skip != "none" and not _subtracts_slot_twice(recipe):
         # The coefficients of such a rule are not in the checkpoint: it is fitted again, on the same windows.
-        base_rule = fit_baseline(FIELD_SKIPS[recipe.skip], load_splits(recipe).train.cached())
+        base_rule = fit_baseline(FIELD_SKIPS[recipe.skip], windows_of_arm(recipe))
     if slots is None:
         slots = soft_token_count(shape.nodes, shape.history, recipe.encoder)
     preprocessor = FieldPreprocessor(
@@ -81,6 +81,11 @@ def _restore_field(
         axes=FieldAxes.from_json(config),
     )
     return preprocessor, shape
+
+
+def _subtracts_slot_twice(recipe: ArmRecipe) -> bool:
+    """Whether values are centred on the mean that the base rule would forecast, so that there is no base rule."""
+    return recipe.encoder.center_on == "slot" and recipe.skip == "slot"
 
 
 def _restore_sequence(

@@ -76,7 +76,13 @@ def next_place(
     gap_days: int = 7,
     least_context: int = 3,
 ) -> NextPlace:
-    """Next place: the place that is visited next, among all known ones. For the settings see `NextPlace`."""
+    """Next place: the place that is visited next, among all known ones, from `history` stays and `context_stays` recent
+    ones.
+
+    target_time: whether its time is visible. context_days: the context reaches so many local days back. least_context:
+    a stay with fewer stays of its part in these days is not predicted. gap_days: nor is one in the first so many days
+    of its object in the part.
+    """
     return NextPlace(history, context_stays, target_time, context_days, gap_days, least_context)
 
 

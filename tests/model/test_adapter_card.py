@@ -57,7 +57,7 @@ def code_of(readme, folder):
 
 @pytest.mark.parametrize(
     ("architecture", "depth", "target"),
-    [("llama", None, "q_proj"), ("llama", 1, "q_proj"), ("gpt2", 1, "c_attn"), ("qwen3", 1, "q_proj")],
+    [("llama", None, "q_proj"), ("llama", 1, "q_proj"), ("gpt2", 1, "c_attn"), ("gemma", 1, "q_proj")],
 )
 def test_the_code_of_the_readme_opens_the_model_that_was_trained(saved, architecture, depth, target):
     folder, logits = saved(architecture, depth, target)
@@ -108,7 +108,7 @@ def test_an_uploaded_adapter_names_no_folder_of_this_machine(saved, monkeypatch)
             uploaded.update({p.name: p.read_text() for p in files})
             return repo_id
 
-    monkeypatch.setattr("st2llm.model.push.HfApi", Hub)
+    monkeypatch.setattr("st2llm.hub.HfApi", Hub)
     monkeypatch.setattr(
         checkpoint, "read_base", lambda of: {**json.loads((of / "base.json").read_text()), "id": "org/base"}
     )

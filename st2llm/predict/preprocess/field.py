@@ -21,6 +21,7 @@ from st2llm.predict.baselines import (
     window_prediction,
 )
 from st2llm.predict.baselines.events import QUANTILE_LEVELS
+from st2llm.predict.baselines.fields import LastValue
 from st2llm.predict.baselines.movement import predictions_from_scores
 from st2llm.predict.preprocess.instruction import render_instruction, template_id
 from st2llm.tasks import Task

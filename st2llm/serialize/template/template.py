@@ -3,13 +3,15 @@
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from st2llm import config, recipes
+from st2llm import config, hub, recipes
 from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.files import write_atomically
 from st2llm.serialize import KINDS
 from st2llm.serialize.answer import formats as answer
 from st2llm.serialize.answer.unread import Unread
@@ -21,6 +23,7 @@ from st2llm.types import Grammar, Prediction, Prompt, Sample, Slot, TemplateId, 
 
 # A private character marks tags, so that data which looks like a tag is not one. Variables never contain it.
 _TAG_MARK = "\ue000"
+TEMPLATE_FILE = "template.md"
 _TAG = re.compile(r"<(?=soft\b|system>|user>)")
 _SLOT = re.compile(_TAG_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
 _ROLE = re.compile(rf"^{_TAG_MARK}(system|user)>[ \t]*$", re.MULTILINE)
@@ -42,6 +45,8 @@ class Template:
     body: sandbox.TemplateBody
     serializer: KindSerializer
     spec: TemplateId
+    source: str = ""
+    """The text of its file; '' where settings were changed since."""
 
     @property
     def id(self) -> str:
@@ -54,6 +59,40 @@ class Template:
     @property
     def sha256(self) -> str:
         return self.spec.sha256
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Template":
+        """The template that `save_pretrained` wrote into a folder, or into a repository of the hub (`owner/name`).
+
+        Raises ConfigError where there is none, ArtefactError where the repository cannot be had.
+        """
+        path = hub.local_folder(source, revision=revision) / TEMPLATE_FILE
+        if not path.is_file():
+            raise ConfigError(
+                f"{source} holds no {TEMPLATE_FILE}. Give what `Template.save_pretrained` wrote; `load_prompt` reads "
+                f"any other .md file."
+            )
+        return parse_template(_read_source(path), where=str(path))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the template into a folder, as template.md.
+
+        Raises ConfigError for a template whose answer was changed by `with_answer`: no file holds that.
+        """
+        if not self.source:
+            raise ConfigError(
+                f"{self.id} was changed by `with_answer`, which its file does not say. Write the settings into "
+                f"`answer` of a file of your own and load that."
+            )
+        write_atomically(
+            Path(folder) / TEMPLATE_FILE, lambda file: file.write_bytes(self.source.encode("utf-8"))
+        )
+
+    def push_to_hub(self, repository: str) -> str:
+        """Uploads the template to a repository of the hub (`owner/name`), by default a private one; its address."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return hub.upload(Path(folder), repository)
 
     def render(
         self,
@@ -114,7 +153,7 @@ class Template:
         check_head(head, where)
         named = f"{self.sha256}\n{json.dumps(dict(settings), sort_keys=True)}"
         spec = replace(self.spec, sha256=hashlib.sha256(named.encode()).hexdigest())
-        return replace(self, head=head, serializer=_make_serializer(head), spec=spec)
+        return replace(self, head=head, serializer=_make_serializer(head), spec=spec, source="")
 
     def _variables(self, sample: Sample, examples: Sequence[Sample]) -> dict[str, Any]:
         if sample.kind != self.head.kind:
@@ -268,7 +307,7 @@ def parse_template(source: str, where: str) -> Template:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     sha256 = hashlib.sha256(source.encode()).hexdigest()
-    return Template(head, body, serializer, TemplateId(head.id, head.version, sha256))
+    return Template(head, body, serializer, TemplateId(head.id, head.version, sha256), source)
 
 
 def _make_serializer(head: TemplateHead) -> KindSerializer:

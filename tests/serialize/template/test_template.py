@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from support.graph_samples import counts, forecast_sample
 
-from st2llm import recipes
+from st2llm import hub, recipes
 from st2llm.config.suite import TRAINABLE_TASKS
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.template.head import allowed_variables
-from st2llm.serialize.template.template import load_prompt, parse_template
+from st2llm.serialize.template.template import Template, load_prompt, parse_template
 from st2llm.types import Serializer, Slot
 
 HEAD = """---
@@ -305,3 +305,29 @@ def test_a_slot_that_is_not_one_is_an_error_in_a_chat_too():
     head = HEAD.replace("per: place", "per: place\nformat: chat")
     with pytest.raises(ConfigError, match="a slot reads"):
         template("<user>\nSee <soft tokens=0>: {{ place }}\n", head).render(at_first())
+
+
+def test_a_saved_template_comes_back_the_same(tmp_path):
+    template = load_prompt("graph/forecast")
+    template.save_pretrained(tmp_path / "mine")
+    again = Template.from_pretrained(tmp_path / "mine")
+    assert (again.id, again.version, again.sha256) == (template.id, template.version, template.sha256)
+
+
+def test_a_changed_answer_is_not_saved_as_if_it_were_in_the_file(tmp_path):
+    with pytest.raises(ConfigError, match="changed by `with_answer`"):
+        load_prompt("graph/forecast").with_answer({"decimals": 1}).save_pretrained(tmp_path / "mine")
+    with pytest.raises(ConfigError, match=r"holds no template\.md"):
+        Template.from_pretrained(tmp_path)
+
+
+def test_a_template_is_uploaded_as_one_file(monkeypatch):
+    uploaded = {}
+
+    def upload(folder, repository):
+        uploaded.update({path.name: path.read_text() for path in Path(folder).iterdir()})
+        return repository
+
+    monkeypatch.setattr(hub, "upload", upload)
+    assert load_prompt("graph/forecast").push_to_hub("me/mine") == "me/mine"
+    assert list(uploaded) == ["template.md"] and "id: graph/forecast" in uploaded["template.md"]

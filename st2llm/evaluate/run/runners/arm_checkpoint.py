@@ -30,7 +30,7 @@ def save_arm(
     inputs, arm = training.inputs, trained.arm
     recipe = arm_recipe(inputs, job, trained.chosen.curve.lr)
     state = _state(job, trained, fitted_on)
-    with_llm = isinstance(arm.backbone, LLMBackbone)
+    llm = arm.backbone.llm if isinstance(arm.backbone, LLMBackbone) else None
     checkpoint.save_checkpoint(
         folder,
         _weights(arm),
@@ -38,7 +38,7 @@ def save_arm(
         state=state,
         scaler=training.preprocessor.scaler_state(),
         card=_card(recipe, job, trained_parameter_count(arm), state),
-        base_model=checkpoint.BaseModel(arm.backbone.llm, recipe.adapt) if with_llm else None,
+        base_model=None if llm is None else checkpoint.BaseModel(llm, recipe.adapt),
     )
 
 
@@ -66,6 +66,8 @@ def arm_recipe(inputs: Inputs, job: Job, rate: float) -> ArmRecipe:
         encoder=EncoderSettings(**suite.encoder.model_dump(exclude={"warmup"})),
         backbone=predictor.backbone,
         soft=predictor.family == "soft",
+        refit=budget.refit,
+        validation=suite.validation.count,
         llm=llm,
         up=suite.up,
         adapt=Adaptation(**suite.adapt.model_dump()) if is_adapted(predictor) else FROZEN,

@@ -66,7 +66,8 @@ class TrainedRunner:
         table = prediction_table(inputs, predictor, test, predictions)
         fitted_on = inputs.fitted_on["both"] + self.arms.warmed_up_on()
         if self.save_arms:
-            save_arm(store.checkpoint_folder(job.key), self.training, job, trained, fitted_on)
+            kept = replace(trained, arm=predictor.arm)
+            save_arm(store.checkpoint_folder(job.key), refitted or self.training, job, kept, fitted_on)
         return Outcome(result, table, validation=validation, fitted_on=fitted_on)
 
     def _cost(self, arm: Arm, test: list[Sample], chosen: FitResult, meter: Meter, *, soft: bool) -> Cost:

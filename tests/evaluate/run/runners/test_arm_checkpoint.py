@@ -11,8 +11,7 @@ from support import tiny_suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.evaluate.run.compare import compare
-from st2llm.model.push import push_checkpoint
-from st2llm.predict.checkpoint import load_predictor
+from st2llm.predict.checkpoint import CheckpointPredictor
 
 ARMS = ("none", "llm-random", "llm-lora")
 
@@ -42,7 +41,7 @@ def test_every_trained_arm_is_a_checkpoint_that_predicts_as_it_did(run, card):
     assert keys == sorted(arm["key"] for arm in trained if arm["backbone"] is not None) and len(keys) >= 3
     for key in keys:
         expected = pd.read_parquet(out / "predictions" / f"{key}.parquet")
-        predictor = load_predictor(out / "checkpoints" / key, name=key)
+        predictor = CheckpointPredictor.from_pretrained(out / "checkpoints" / key, name=key)
         task = predictor.recipe.parsed_task
         splits = split(load_data(str(card)), task, stride=predictor.recipe.split.stride, context=False)
         name = expected["sample"].iloc[0]
@@ -55,10 +54,10 @@ def test_every_trained_arm_is_a_checkpoint_that_predicts_as_it_did(run, card):
 
 
 @pytest.mark.slow
-def test_a_pushed_arm_takes_part_in_another_suite(run, card, tmp_path):
+def test_a_saved_arm_takes_part_in_another_suite(run, card, tmp_path):
     out, _ = run
     key = next(path.name for path in (out / "checkpoints").iterdir() if path.name.startswith("none"))
-    push_checkpoint(out / "checkpoints" / key, str(tmp_path / "pushed"))
+    CheckpointPredictor.from_pretrained(out / "checkpoints" / key).save_pretrained(tmp_path / "pushed")
     content = tiny_suite.rules(card)
     content["predictors"].append(
         {"name": "kept", "family": "primitive", "checkpoint": str(tmp_path / "pushed")}

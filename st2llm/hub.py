@@ -1,0 +1,61 @@
+"""Folders in repositories of the Hugging Face hub: downloaded and uploaded."""
+
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # of whichever client the installed version uses
+)
+
+from st2llm.errors import ArtefactError, ConfigError, StorageError
+
+PREFIX = "hub:"
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def local_folder(source: str | Path, *, revision: str | None = None) -> Path:
+    """A folder as it is, or the local copy of a repository of the hub: `owner/name`, also written `hub:owner/name`.
+
+    revision: a branch, tag or commit of the repository. Raises ConfigError for what is neither, ArtefactError where the
+    repository cannot be had.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    name = str(source).removeprefix(PREFIX)
+    if not _ID.fullmatch(name):
+        raise ConfigError(
+            f"There is no folder {source}, and it is no repository of a hub. Give an existing folder, or owner/name."
+        )
+    offline = os.environ.get("ST2LLM_OFFLINE", "0") not in ("", "0")
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=offline))
+    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ArtefactError(
+            f"There is no folder {source}, and the repository {name} of the hub could not be had: {reason}. Check the "
+            f"name and the network"
+            + (
+                ", or unset ST2LLM_OFFLINE."
+                if offline
+                else ", and log in where it is private (hf auth login)."
+            )
+        ) from error
+
+
+def upload(folder: Path, repository: str) -> str:
+    """Uploads a folder to a repository, which is made private where it does not exist; returns its address.
+
+    repository: owner/name. Raises StorageError where the hub refuses, or cannot be reached.
+    """
+    api = HfApi()
+    try:
+        api.create_repo(repository, exist_ok=True, private=True)
+        return str(api.upload_folder(repo_id=repository, folder_path=str(folder)))
+    except (HfHubHTTPError, HFValidationError, HTTPError) as error:
+        raise StorageError(
+            f"The hub refused {PREFIX}{repository}: {error}. Log in (hf auth login), or check the name and the network."
+        ) from error
