@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from st2llm.llm.local import LanguageModel
+from st2llm.llm.local import DTYPES, LanguageModel
 
 _SECTION = "## The adapter in peft"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -21,7 +21,7 @@ def adapter_section(llm: LanguageModel) -> str:
         code = [
             "import st2llm",
             "from peft import PeftModel",
-            f'llm = st2llm.load_llm("{llm.name}", depth={llm.depth})',
+            f'llm = st2llm.load_llm("{llm.name}", depth={llm.depth}, dtype="{_dtype(llm)}")',
             'model = PeftModel.from_pretrained(llm.model, "FOLDER/adapter")',
         ]
     else:
@@ -39,6 +39,11 @@ def adapter_section(llm: LanguageModel) -> str:
         )
     )
     return "\n".join(["", _SECTION, "", about, "", "```python", *code, "```", moved])
+
+
+def _dtype(llm: LanguageModel) -> str:
+    """The dtype as `load_llm` takes it."""
+    return next((name for name, dtype in DTYPES.items() if dtype == llm.dtype), "auto")
 
 
 def _has_settings_of_layers(llm: LanguageModel) -> bool:
