@@ -58,8 +58,10 @@ def _run_control(study: Study, store: RunStore, name: str) -> None:
     settings = _settings(inputs.suite)
     planting = _planting(inputs, settings.by_name[name])
     planted = plant_splits(inputs.splits, planting)
-    data = TaskData(inputs.data, inputs.task, planted)
-    control = Study(Inputs(control_suite(inputs.suite, name), data, inputs.reporter, models=inputs.models))
+    suite = control_suite(inputs.suite, name)
+    real, data = (TaskData(inputs.data, inputs.task, splits) for splits in (inputs.splits, planted))
+    control = Study(Inputs(suite, data, inputs.reporter, models=inputs.models))
+    unplanted = Inputs(suite, real, inputs.reporter, models=inputs.models)
     notes = {
         f"{part}_note": samples[0].side.notes[0]
         for part, samples in (("train", planted.train), ("test", planted.test))
@@ -68,7 +70,7 @@ def _run_control(study: Study, store: RunStore, name: str) -> None:
         {
             **run_card(control.inputs),
             **notes,
-            "planted": _planted_json(inputs, planting, settings.by_name[name]),
+            "planted": _planted_json(unplanted, planting, settings.by_name[name]),
         }
     )
     _reuse_encoders(study, store, control, folder)
@@ -198,8 +200,11 @@ def _gain(inputs: Inputs, without: float, informed: float) -> float:
 
 
 def _planted_json(inputs: Inputs, planting: Planting, strength: float) -> dict[str, Any]:
-    """What was planted: on the test windows, the primary metric without the note and with a perfect use of it."""
-    samples = inputs.test_samples(inputs.suite.predictor(_settings(inputs.suite).predictors[0]))
+    """What was planted: the primary metric without the note and with a perfect use of it.
+
+    inputs: the control's, with the real test windows.
+    """
+    samples = inputs.test_samples(inputs.suite.predictors[0])
     forecasts = [planting.forecast(sample) for sample in samples]
     without, informed = _errors(inputs, planting, samples, forecasts)
     return {

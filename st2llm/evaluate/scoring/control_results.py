@@ -166,7 +166,8 @@ _DESCRIPTIONS = {
         "words can use the notes of the test part. Both gains must be above zero."
     ),
     "negative": (
-        "The same without an effect, so that the notes carry no information. The intervals of both gains must contain "
-        "zero (at 5 % after Holm's correction), and the predictions of the arms must differ."
+        "The notes carry no information, and the truth differs from the forecast of the untrained arms by an effect "
+        "that is the same in all samples, which every arm can learn. The intervals of both gains must contain zero (at "
+        "5 % after Holm's correction), and each arm must have learned at least half of the effect."
     ),
 }

@@ -100,6 +100,8 @@ def test_both_controls_are_judged_with_both_gains(finished):
         assert control["strength"] == {"positive": 0.3, "negative": 0.0}[name]
         assert control["seeds"] == [0, 1]
         assert control["moved"] >= 0
+    assert found["positive"]["learned"] is None
+    assert found["negative"]["learned"] <= 1.5
 
 
 def test_a_control_starts_from_the_encoders_of_the_suite(finished):
