@@ -14,8 +14,8 @@ from st2llm.types.rounding import real_spread
 
 DAY_PARTS = 48
 """Number of parts of a day; the time of day of a point is given as one of them."""
-_MIN_STEP_M = 0.1
-"""Smallest mean step in metres; slower paths are not scaled up further."""
+MIN_STEP_SHARE = 0.01
+"""Smallest mean step as a share of the typical one of the training paths; slower paths are not scaled up further."""
 _MIN_GAP_H = 0.5 / 3600
 """Smallest gap in hours: timestamps are whole seconds, so a gap of 0 counts as half a second."""
 
@@ -77,11 +77,15 @@ class PointBatch(TensorBatch):
 
 @dataclass(frozen=True)
 class PointScaler:
-    """Mean and standard deviation of each feature of the training points, and one unit of space in metres."""
+    """Mean and standard deviation of each feature of the training points, and one unit of space in metres.
+
+    step_m: the typical mean step of the training paths in metres.
+    """
 
     mean: Float64[np.ndarray, " feature"]
     std: Float64[np.ndarray, " feature"]
     metres: float
+    step_m: float = 1.0
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -89,12 +93,13 @@ class PointScaler:
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
             "metres": self.metres,
+            "step_m": self.step_m,
         }
 
 
 @dataclass(frozen=True)
 class PointSequence:
-    """The points of one sample before stacking; see PointBatch."""
+    """The points of one sample before stacking; see PointBatch. mean_step_m: NaN where it is not known."""
 
     numbers: Float64[np.ndarray, "point feature"]
     codes: Int64[np.ndarray, " point"]
@@ -102,7 +107,7 @@ class PointSequence:
     position: Float64[np.ndarray, "slot 3"]
     base: Float64[np.ndarray, "row part"]
     target: Float64[np.ndarray, "horizon channel"]
-    mean_step_m: float = 1.0
+    mean_step_m: float = np.nan
     base_per_point: bool = False
     """Whether the base has one row per point, to be cut and padded with the points."""
 
@@ -175,12 +180,12 @@ def _forecast_points(sample: Sample) -> PointSequence:
 def _movement_features(
     local: Float64[np.ndarray, "point 2"], time: Int64[np.ndarray, " point"]
 ) -> tuple[Float64[np.ndarray, "point feature"], Float64[np.ndarray, "point 2"], float]:
-    """Features of each point of a path, its steps, and the mean step in metres."""
+    """Features of each point of a path, its steps, and the mean step in metres; NaN for a single point."""
     step = np.diff(local, axis=0, prepend=local[:1])
     seconds = np.diff(time, prepend=time[:1]).astype(np.float64)
-    mean_step_m = np.hypot(*step[1:].T).mean() if len(step) > 1 else 1.0
+    mean_step_m = float(np.hypot(*step[1:].T).mean()) if len(step) > 1 else np.nan
     numbers = np.column_stack([local, step, np.hypot(*step.T), np.log1p(seconds)])
-    return numbers, step, float(np.maximum(mean_step_m, _MIN_STEP_M))
+    return numbers, step, mean_step_m
 
 
 def _classification_points(sample: Sample) -> PointSequence:
@@ -286,7 +291,19 @@ def fit_point_scaler(train: Sequence[PointSequence]) -> PointScaler:
     std = real_spread(rows.std(axis=0), np.abs(rows).max(axis=0))
     paths = np.concatenate([points.position[:, :2] for points in train])
     metres = float(np.sqrt((paths**2).mean()))
-    return PointScaler(rows.mean(axis=0), np.where(std > 0, std, 1.0), metres if metres > 0 else 1.0)
+    return PointScaler(
+        mean=rows.mean(axis=0),
+        std=np.where(std > 0, std, 1.0),
+        metres=metres if metres > 0 else 1.0,
+        step_m=typical_step([points.mean_step_m for points in train]),
+    )
+
+
+def typical_step(mean_steps: Sequence[float]) -> float:
+    """The median of the mean steps of paths that move, in metres; 1 where none does."""
+    steps = np.array(mean_steps, dtype=np.float64)
+    moving = steps[np.isfinite(steps) & (steps > 0)]
+    return float(np.median(moving)) if moving.size else 1.0
 
 
 def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: int) -> PointBatch:
@@ -313,9 +330,16 @@ def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: 
         target=_float(np.nan_to_num(targets)),
         valid=torch.from_numpy(np.isfinite(targets)),
         noise=torch.zeros((len(rows), 0, 0)),
-        mean_step_m=torch.tensor([row.mean_step_m for row in rows], dtype=torch.float32),
+        mean_step_m=torch.tensor(
+            [_step_unit(row.mean_step_m, scaler.step_m) for row in rows], dtype=torch.float32
+        ),
         prompts=("",) * len(rows),
     )
+
+
+def _step_unit(mean_step_m: float, typical_m: float) -> float:
+    """The unit of a path's corrections in metres: its mean step, the typical one where it has none."""
+    return typical_m if np.isnan(mean_step_m) else max(mean_step_m, MIN_STEP_SHARE * typical_m)
 
 
 def _pad_left(rows: np.ndarray, length: int) -> np.ndarray:

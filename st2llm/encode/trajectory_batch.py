@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from st2llm.encode.point_batch import PointBatch, calendar_slots, positions_of
+from st2llm.encode.point_batch import MIN_STEP_SHARE, PointBatch, calendar_slots, positions_of
 from st2llm.errors import DataError
 from st2llm.types import Sample
 
@@ -21,7 +21,6 @@ POINT_FEATURES = 8
 """Number of features of a point."""
 VISIBILITY_CODES = 4
 """Codes of a point: place and time visible, place hidden, time hidden, both hidden."""
-_MIN_STEP_M = 0.1
 _STEPS_PER_UNIT = 10.0
 """Mean steps that make one unit of space for rotary attention."""
 
@@ -31,12 +30,14 @@ class TrajectoryBatch(PointBatch):
     """Stacked paths, padded on the left; base, target and valid have one row per point: x, y in metres, log gap.
 
     path: x, y in metres from the first visible fix, and seconds from the first point, wherever known. known:
-    whether place and time of each point are known, hidden or not. visible: whether they are visible.
+    whether place and time of each point are known, hidden or not. visible: whether they are visible. typical_step_m:
+    the typical mean step of the training paths in metres, in which the mean step of a path is told.
     """
 
     path: Float32[Tensor, "batch point 3"]
     known: Bool[Tensor, "batch point 2"]
     visible: Bool[Tensor, "batch point 2"]
+    typical_step_m: Float32[Tensor, " batch"]
 
     @property
     def needs_draws(self) -> bool:
@@ -76,8 +77,19 @@ class TrajectoryBatch(PointBatch):
         return replace(self, numbers=self.numbers + offsets * self.real[..., None])
 
 
-def stack_trajectories(samples: Sequence[Sample], *, points: int) -> TrajectoryBatch:
-    """Stacks whole paths of at most `points` points; target places are hidden. Raises DataError for longer paths."""
+def path_step(sample: Sample) -> float:
+    """The mean step of a path in metres, between its known positions; NaN for fewer than two."""
+    positions, truth = positions_of(sample, sample.values), positions_of(sample, sample.truth)
+    path = np.where(np.isfinite(positions), positions, truth)
+    known = path[np.isfinite(path).all(axis=1)]
+    return float(np.hypot(*np.diff(known, axis=0).T).mean()) if len(known) > 1 else np.nan
+
+
+def stack_trajectories(samples: Sequence[Sample], *, points: int, step_m: float = 1.0) -> TrajectoryBatch:
+    """Stacks whole paths of at most `points` points; target places are hidden. Raises DataError for longer paths.
+
+    step_m: the typical mean step of the training paths in metres.
+    """
     too_long = next((sample for sample in samples if len(sample.time) > points), None)
     if too_long is not None:
         raise DataError(
@@ -115,6 +127,7 @@ def stack_trajectories(samples: Sequence[Sample], *, points: int) -> TrajectoryB
         path=torch.from_numpy(path.astype(np.float32)),
         known=torch.from_numpy(known),
         visible=torch.from_numpy(visible_parts),
+        typical_step_m=torch.full((count,), step_m),
     )
     return with_visibility(batch, batch.visible)
 
@@ -140,7 +153,7 @@ def with_visibility(batch: TrajectoryBatch, visible: Bool[Tensor, "batch point 2
     mean_step_m = (torch.linalg.vector_norm(xy.diff(dim=1), dim=-1) * steps).sum(dim=1) / steps.sum(
         dim=1
     ).clamp(min=1)
-    mean_step_m = mean_step_m.clamp(min=_MIN_STEP_M)
+    mean_step_m = torch.maximum(mean_step_m, MIN_STEP_SHARE * batch.typical_step_m)
     scale = mean_step_m[:, None, None]
     gap = torch.log1p(seconds.diff(dim=1, prepend=seconds[:, :1]).clamp(min=0))
     steps_since, steps_until = (
@@ -153,7 +166,7 @@ def with_visibility(batch: TrajectoryBatch, visible: Bool[Tensor, "batch point 2
             xy / (_STEPS_PER_UNIT * scale),
             moved,
             gap / 5,
-            (torch.log(scale) / 5).expand(-1, len(index), -1),
+            (torch.log(scale / batch.typical_step_m[:, None, None]) / 5).expand(-1, len(index), -1),
             torch.log1p(steps_since)[..., None],
             torch.log1p(steps_until)[..., None],
         ],

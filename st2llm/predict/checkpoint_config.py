@@ -97,7 +97,9 @@ def _restore_sequence(
 ) -> tuple[Preprocessor, FieldShape | SequenceShape]:
     shape = SequenceShape(**{**sizes, "gaps": tuple(sizes["gaps"])})
     preprocessor = SequencePreprocessor(
-        scaler=PointScaler(np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"]),
+        scaler=PointScaler(
+            np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"], scaler.get("step_m", 1.0)
+        ),
         shape=shape,
         base_rule=SKIPS[recipe.skip](TrainingWindows([])) if recipe.skip != "none" else None,
         template=_template(config),

@@ -96,3 +96,16 @@ def test_features_that_never_change_stay_finite():
     scaler = fit_point_scaler(rows)
     assert (scaler.std > 0).all()
     assert scaler.metres > 0
+
+
+def test_the_unit_of_a_path_does_not_depend_on_the_unit_of_the_data():
+    """A floor of 0.1 m changed paths whose steps are a few centimetres, or given in kilometres."""
+
+    def units(scale):
+        made = [path for east in (0.004, 1.0, 1.5) for path in paths(east=scale * east, north=0.0)]
+        rows = [points_from_sample(path) for path in [*made, *paths(east=0.0, north=0.0)]]
+        return stack_points(rows, fit_point_scaler(rows), points=4).mean_step_m.double() / scale
+
+    torch.testing.assert_close(units(1e-4), units(1.0), rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(units(1e4), units(1.0), rtol=1e-5, atol=0.0)
+    assert units(1.0).min() > 0

@@ -7,7 +7,8 @@ import pytest
 import torch
 from support import handmade
 
-from st2llm.encode.trajectory_batch import path_origin, stack_trajectories, with_visibility
+from st2llm.encode.point_batch import typical_step
+from st2llm.encode.trajectory_batch import path_origin, path_step, stack_trajectories, with_visibility
 from st2llm.errors import DataError
 
 NAN = np.nan
@@ -118,3 +119,18 @@ def test_paths_too_long_or_never_seen_are_refused():
         stack_trajectories([walk()], points=4)
     with pytest.raises(DataError, match="has no visible position"):
         stack_trajectories([walk(slice(0, 6))], points=6)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_a_path_is_read_alike_in_every_unit_of_length(scale):
+    """Moving and standing paths: a floor of 0.1 m, and the logarithm of metres, told them apart."""
+    still = [(0, 0)] * 6
+
+    def told(factor):
+        made = [walk(xy=[(factor * x, factor * y) for x, y in xy]) for xy in (BEND, still)]
+        step_m = typical_step([path_step(path) for path in made])
+        return stack_trajectories(made, points=8, step_m=step_m)
+
+    torch.testing.assert_close(told(scale).numbers, told(1.0).numbers, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(told(scale).position, told(1.0).position, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(told(scale).mean_step_m / scale, told(1.0).mean_step_m, rtol=1e-4, atol=0.0)

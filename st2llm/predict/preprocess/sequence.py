@@ -20,9 +20,16 @@ from st2llm.encode.point_batch import (
     log_gap,
     points_from_sample,
     stack_points,
+    typical_step,
 )
 from st2llm.encode.sequence import SequenceShape
-from st2llm.encode.trajectory_batch import POINT_FEATURES, VISIBILITY_CODES, path_origin, stack_trajectories
+from st2llm.encode.trajectory_batch import (
+    POINT_FEATURES,
+    VISIBILITY_CODES,
+    path_origin,
+    path_step,
+    stack_trajectories,
+)
 from st2llm.errors import ConfigError, nearest
 from st2llm.predict.baselines.events import QUANTILE_LEVELS
 from st2llm.predict.baselines.movement import (
@@ -66,7 +73,7 @@ class SequencePreprocessor:
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> PointBatch:
         if self.shape.task == "track":
-            tracks = stack_trajectories(samples, points=self.shape.points)
+            tracks = stack_trajectories(samples, points=self.shape.points, step_m=self.scaler.step_m)
             return self.with_instructions(tracks, samples) if with_instructions else tracks
         batch = stack_points(_points(samples, self.base_rule), self.scaler, points=self.shape.points)
         return self.with_instructions(batch, samples) if with_instructions else batch
@@ -252,10 +259,13 @@ def fit_sequence_preprocessor(
 def _fit_paths(
     train: TrainingWindows, template: Serializer | None, slots: int | None
 ) -> SequencePreprocessor:
-    """A preprocessor of whole paths. Each path is scaled by its own mean step, so only the maximal length is fitted."""
+    """A preprocessor of whole paths. Each path is scaled by its own mean step; fitted are the maximal length and the
+    typical mean step, in which the own one is told.
+    """
     points = max(len(sample.time) for sample in train)
     shape = SequenceShape("track", points, POINT_FEATURES, VISIBILITY_CODES, horizon=points, channels=3)
-    unit = PointScaler(np.zeros(POINT_FEATURES), np.ones(POINT_FEATURES), 1.0)
+    step_m = typical_step([path_step(sample) for sample in train])
+    unit = PointScaler(np.zeros(POINT_FEATURES), np.ones(POINT_FEATURES), 1.0, step_m)
     return SequencePreprocessor(unit, shape, None, template, points + 1 if slots is None else slots)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import sequence, statistics
-from st2llm.serialize.text.formatting import decimals_for
+from st2llm.serialize.text.formatting import decimals_showing, short_decimals_for
 from st2llm.types import DAY_S, Sample
 
 _WEEK_S = 7 * DAY_S
@@ -79,7 +79,7 @@ def _longest_gap(sample: Sample) -> Iterator[QuestionAnswer]:
         "longest-gap",
         f"How many {unit} is the longest time between two events shown that follow each other?",
         longest / size,
-        decimals=1,
+        decimals=decimals_showing(longest / size, least=1),
         unit=unit,
         provenance=f"maximum of the {len(gaps)} differences of visible times: {longest:g} s",
         tolerance=0.02,
@@ -94,7 +94,7 @@ def _largest(sample: Sample) -> Iterator[QuestionAnswer]:
         "largest-magnitude",
         "What is the largest magnitude shown?",
         float(np.nanmax(magnitude)),
-        decimals=decimals_for(magnitude, most=2),
+        decimals=short_decimals_for(magnitude),
         provenance=f"maximum of {int(np.isfinite(magnitude).sum())} visible magnitudes",
     )
 

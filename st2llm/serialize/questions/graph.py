@@ -88,7 +88,7 @@ def _mean_of_last_day(sample: Sample, channel: int, node: int) -> Iterator[Quest
     values = series.visible_values(sample, node, channel)[steps] if steps is not None else np.zeros(0)
     if not values.size or not np.isfinite(values).all():
         return
-    places = max(1, decimals_for(values, most=6))
+    places = max(1, decimals_for(values))
     yield number_question(
         "mean-last-day",
         f"What is the mean value ({statistics.quantity(sample, channel)}) at {statistics.place_labels(sample)[node]} "
@@ -165,7 +165,7 @@ def _highest(sample: Sample, channel: int, node: int) -> Iterator[QuestionAnswer
         f"What is the highest value shown ({statistics.quantity(sample, channel)}) at "
         f"{statistics.place_labels(sample)[node]}?",
         float(np.nanmax(values)),
-        decimals=decimals_for(values, most=6),
+        decimals=decimals_for(values),
         unit=statistics.unit_of(sample, channel),
         provenance=f"maximum of the visible values of {sample.place[node]}",
         places=(node,),

@@ -6,7 +6,7 @@ import numpy as np
 
 from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import statistics
-from st2llm.serialize.text.formatting import decimals_for
+from st2llm.serialize.text.formatting import short_decimals_for
 from st2llm.types import Sample
 
 _CANDIDATES = 4
@@ -91,7 +91,7 @@ def _difference(sample: Sample, channel: int) -> Iterator[QuestionAnswer]:
         f"On the last map shown, what is the mean ({statistics.quantity(sample, channel)}) of the {up.name} half less "
         f"that of the {down.name} half? A middle row belongs to the {up.name}.",
         a - b,
-        decimals=max(1, min(2, decimals_for(sample.values[:, :, channel], most=6))),
+        decimals=max(1, short_decimals_for(sample.values[:, :, channel])),
         unit=statistics.unit_of(sample, channel),
         provenance=f"means {a:.6g} and {b:.6g} of the visible cells at step {last}",
         tolerance=0.02,

@@ -6,6 +6,7 @@ import numpy as np
 
 from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import compass, statistics
+from st2llm.serialize.text.formatting import decimals_showing
 from st2llm.types import Sample
 
 _CANDIDATES = 4
@@ -33,7 +34,7 @@ def _along(sample: Sample) -> Iterator[QuestionAnswer]:
         "distance",
         "How long is the way along all the positions shown, in straight lines from one to the next?",
         way / scale,
-        decimals=0 if way / scale >= 100 else 2,
+        decimals=0 if way / scale >= 100 else decimals_showing(way / scale, least=2),
         unit=unit,
         provenance=f"sum of the {len(xy) - 1} distances between consecutive visible fixes: {way:.6g}",
         tolerance=0.02,

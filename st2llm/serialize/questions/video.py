@@ -6,6 +6,7 @@ import numpy as np
 
 from st2llm.serialize.questions.question import QuestionAnswer, choice_question, number_question
 from st2llm.serialize.text import sequence, statistics
+from st2llm.serialize.text.formatting import decimals_showing
 from st2llm.types import Sample
 
 DIRECTIONS = ("left", "right", "up", "down")
@@ -91,7 +92,7 @@ def _duration(sample: Sample) -> Iterator[QuestionAnswer]:
         "duration",
         "How much time lies between the first and the last frame shown?",
         float(span[-1] - span[0]),
-        decimals=1,
+        decimals=decimals_showing(float(span[-1] - span[0]), least=1),
         unit="seconds",
         provenance="time of the last visible frame less that of the first",
     )

@@ -23,6 +23,13 @@ def short_decimals_for(values: np.ndarray) -> int:
     return max(min(decimals, 2), decimals - 2)
 
 
+def decimals_showing(value: float, *, least: int) -> int:
+    """Number of decimals of one number: `least`, or as many as show two significant digits where that is more."""
+    if not np.isfinite(value) or not value:
+        return least
+    return max(least, 1 - int(np.floor(np.log10(abs(value)))))
+
+
 def format_values(values: Float64[np.ndarray, " time"], places: int) -> str:
     """Values with a number of decimals, joined by commas; `x` for a missing value."""
     return ", ".join(format_value(float(value), places) for value in values)

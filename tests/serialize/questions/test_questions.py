@@ -133,6 +133,34 @@ def test_a_straight_walk_of_seven_steps_is_35_metres_north_east():
     assert found["direction"].answer == "north-east"
 
 
+@pytest.mark.parametrize(
+    ("name", "channels", "topics"),
+    [
+        ("graph", slice(None), ["mean-last-day", "highest-value"]),
+        ("grid", slice(None), ["half-difference"]),
+        ("walk", slice(None), ["distance"]),
+        ("event", slice(1, None), ["largest-magnitude"]),
+    ],
+)
+@pytest.mark.parametrize("scale", [1e-4, 1e-9])
+def test_small_values_are_asked_for_with_as_many_digits_as_large_ones(name, channels, topics, scale):
+    """Half-differences, distances and magnitudes below 0.005 had the answer 0.00."""
+    sample = SAMPLES[name]()
+    values = sample.values.copy()
+    values[..., channels] *= scale
+    usual, small = _by_topic(sample), _by_topic(replace(sample, values=values))
+    for topic in topics:
+        assert float(small[topic].answer) / scale == pytest.approx(float(usual[topic].answer), rel=0.05), (
+            topic
+        )
+
+
+def test_a_short_time_is_asked_for_with_two_digits():
+    sample = SAMPLES["video"]()
+    fast = replace(sample, time=sample.time // 10)
+    assert float(_by_topic(fast)["duration"].answer) == pytest.approx(0.09)
+
+
 def test_a_hidden_span_leaves_the_length_of_the_way_open():
     sample = _walk()
     visible = sample.visible.copy()
