@@ -19,6 +19,7 @@ from st2llm.evaluate.controls.sample_notes import Planting, plant_splits
 from st2llm.evaluate.controls.strength import find_amount
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.run_card import run_card
+from st2llm.evaluate.run.samples import subsample_places
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.score_table import build_score_table
@@ -36,8 +37,12 @@ _CONTROL_SEED = 7
 _COMMON_GAIN = 0.2
 """What knowing the effect of the negative control gains, which is the same in all its samples."""
 
-_MOST_WINDOWS = 60
-"""Validation windows on which the size of an effect is found."""
+_FEWEST_WINDOWS, _MOST_WINDOWS = 60, 1000
+"""Windows on which the size of an effect is found: the most where a window asks for few values. The gaps between events
+are heavy-tailed, so that sixty of them do not tell their mean error.
+"""
+_MOST_VALUES = 150_000
+"""Wanted values in these windows at most, beyond the fewest windows."""
 
 
 def run_controls(study: Study, store: RunStore) -> None:
@@ -166,11 +171,14 @@ def _effect(inputs: Inputs, rule: BaselinePredictor) -> Effect:
 
 
 def _windows_for_size(inputs: Inputs) -> list[Sample]:
-    """Validation windows; those of training where there are none."""
-    if samples := inputs.validation_samples():
-        spaced = max(1, len(samples) // _MOST_WINDOWS)
-        return samples[::spaced]
-    return list(evenly_spaced(inputs.splits.train, _MOST_WINDOWS))
+    """Evenly spaced validation windows, and training windows where these are too few."""
+    places = inputs.suite.validation.places
+    values = int(subsample_places(inputs.train[0], places).wanted.sum())
+    count = int(np.clip(_MOST_VALUES // max(1, values), _FEWEST_WINDOWS, _MOST_WINDOWS))
+    samples = [subsample_places(sample, places) for sample in evenly_spaced(inputs.validation, count)]
+    if missing := count - len(samples):
+        samples += [subsample_places(sample, places) for sample in evenly_spaced(inputs.train, missing)]
+    return samples
 
 
 def _errors(

@@ -90,10 +90,22 @@ def test_a_perfect_use_of_the_note_gains_the_strength(card, strength):
     found = control_runs._planted_json(inputs, planting, strength)
     assert found["rule"] == "mean"
     assert found["gain"] == pytest.approx(strength, abs=0.1)
-    samples = inputs.validation_samples()
+    samples = control_runs._windows_for_size(inputs)
     forecasts = [planting.forecast(sample) for sample in samples]
     errors = control_runs._errors(inputs, planting, samples, forecasts)
     assert control_runs._gain(inputs, *errors) == pytest.approx(strength, abs=1e-3)
+
+
+def test_the_size_of_an_effect_is_found_on_many_windows_where_each_asks_for_few_values(card, monkeypatch):
+    """Five validation windows alone had decided it here, and sixty at most."""
+    inputs = inputs_of(card)
+    parts = [len(inputs.validation), len(inputs.train)]
+    assert len(control_runs._windows_for_size(inputs)) == sum(parts) > 40
+    monkeypatch.setattr(control_runs, "_FEWEST_WINDOWS", 8)
+    monkeypatch.setattr(control_runs, "_MOST_VALUES", 10 * int(inputs.train[0].wanted.sum()))
+    chosen = control_runs._windows_for_size(inputs)
+    assert len(chosen) == 10
+    assert {sample.id for sample in chosen} >= {sample.id for sample in inputs.validation}
 
 
 def test_a_negative_control_plants_the_same_effect_whatever_the_notes_say(card):
