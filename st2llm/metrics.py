@@ -162,10 +162,11 @@ def path_scores(
     The minimum over m draws falls with m and with their spread, so it does not measure how probable they are. The
     energy score (Gneiting and Raftery 2007) over whole paths, by the fair estimator, is proper: mean |X - t| - sum over
     pairs |X - X'| / (m (m - 1)), with norms over all steps divided by the root of their number. Steps without a truth
-    are left out; NaN where none is left.
+    and draws without a position at one of the others are left out; NaN where none is left.
     """
     valid = np.isfinite(truth).all(axis=1)
-    if not valid.any():
+    draws = draws[np.isfinite(draws[:, valid]).all(axis=(1, 2))]
+    if not valid.any() or not len(draws):
         return float("nan"), float("nan"), float("nan")
     x, t, m = draws[:, valid], truth[valid], len(draws)
     distance = np.hypot(*np.moveaxis(x - t, -1, 0))

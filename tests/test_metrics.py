@@ -404,3 +404,14 @@ def test_steps_of_a_path_without_truth_are_left_out():
     draws = np.zeros((3, 2, 2))
     assert metrics.path_scores(draws, truth)[:2] == pytest.approx((1.0, 1.0))
     assert np.isnan(metrics.path_scores(draws, truth * np.nan)).all()
+
+
+def test_a_draw_without_a_position_does_not_make_the_scores_of_the_others_nan():
+    truth, rng = np.zeros((3, 2)), np.random.default_rng(0)
+    draws = rng.normal(size=(5, 3, 2))
+    gap = draws.copy()
+    gap[2, 1, 0] = np.nan
+    assert metrics.path_scores(gap, truth) == pytest.approx(
+        metrics.path_scores(np.delete(draws, 2, axis=0), truth)
+    )
+    assert np.isnan(metrics.path_scores(gap[2:3], truth)).all()

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from st2llm.errors import AlignmentError, ConfigError
+from st2llm.errors import AlignmentError, ConfigError, DataError
 from st2llm.llm import model_files
 from st2llm.llm import quantise as quantise
 from st2llm.llm.architecture.base_model import base_of
 from st2llm.llm.architecture.text_lengths import TextLengths
 from st2llm.llm.decode.engine import ENGINE_VERSION, Engine
-from st2llm.llm.decode.requests import DecodeRequest
+from st2llm.llm.decode.requests import DecodeRequest, grammar_path
 from st2llm.llm.decode.single_text import SingleTextEngine
 from st2llm.llm.grammar import build_automaton
 from st2llm.llm.grammar.vocabulary import vocabulary_of
@@ -123,13 +123,24 @@ class LanguageModel:
         """Log-probability in nats of an answer to each prompt, among all answers that its grammar allows.
 
         answers: the prompts' own truths by default, each in the tokens with which the tokenizer continues a text.
-        nan where the grammar does not allow the answer. Divided by -ln 2 and the number of values, these are bits
-        per value (LLMTime, Gruver et al. 2023, reports this up to the bin width). Raises as `complete` does.
+        Divided by -ln 2 and the number of values, these are bits per value (LLMTime, Gruver et al. 2023, reports this
+        up to the bin width). Raises DataError for an answer that the grammar does not allow, such as a truth with a
+        missing value, ConfigError for another number of answers than prompts, and as `complete` does.
         """
         prompts = as_prompts(prompts)
         requests = [self._request(prompt) for prompt in prompts]
         texts = [prompt.truth for prompt in prompts] if answers is None else list(answers)
+        if len(texts) != len(prompts):
+            raise ConfigError(
+                f"log_likelihood got {len(texts)} answers to {len(prompts)} prompts. Give one answer for each prompt."
+            )
         answer_ids = [self._answer_ids(text) for text in texts]
+        for i, (request, ids) in enumerate(zip(requests, answer_ids, strict=True)):
+            if grammar_path(request.automaton, ids) is None:
+                raise DataError(
+                    f"The answer {texts[i][:60]!r} to prompt {i} is not one that its grammar allows, so it has no "
+                    f"likelihood. Leave out samples whose truth has a missing value (`x`), or give `answers`."
+                )
         return np.array(self.engine.log_likelihood(requests, answer_ids), dtype=np.float64)
 
     @property

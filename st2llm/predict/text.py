@@ -14,6 +14,7 @@ from st2llm.predict.codes import wanted_codes
 from st2llm.predict.examples import ExampleSelector
 from st2llm.serialize.template.template import Template
 from st2llm.types import GREEDY, Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer, Tokenizer
+from st2llm.types.axes import FIELD_KINDS
 
 QUANTILES = (0.05, 0.5, 0.95)
 """Probabilities of the quantiles that a prediction of several draws holds; they are interpolated between draws."""
@@ -118,10 +119,10 @@ class TextPredictor:
     def bits_per_value(self, samples: Sequence[Sample]) -> Float64[np.ndarray, " query"]:
         """Negative log-likelihood of the truth of each wanted place, in bits per value.
 
-        One number for each place of each sample, in the order of `answers`; nan where the truth is unknown, incomplete
-        or outside what the grammar can express. Probabilities are normalised over the answers of the grammar, so a
-        uniform distribution over three digits has about 10 bits (after LLMTime, Gruver et al. 2023). Raises ConfigError
-        for a completer that is no Scorer.
+        One number for each place of each sample, in the order of `answers`. Probabilities are normalised over the
+        answers of the grammar, so a uniform distribution over three digits has about 10 bits (after LLMTime, Gruver et
+        al. 2023). Raises ConfigError for a completer that is no Scorer, and DataError where a truth is unknown,
+        incomplete, or not an answer that the grammar allows.
         """
         if not isinstance(self.completer, Scorer):
             raise ConfigError(
@@ -129,10 +130,12 @@ class TextPredictor:
                 f"on this machine."
             )
         queries = [query for sample in samples for query in self.queries(sample)]
+        _check_complete_truths(queries)
         nats_per_value = []
         for start in range(0, len(queries), self.chunk_size):
             chunk = queries[start : start + self.chunk_size]
             nats = self.completer.log_likelihood([self.render(query) for query in chunk])
+            _check_likelihoods(nats, chunk)
             nats_per_value += [
                 float(nat) / max(1, query.wanted.sum()) for nat, query in zip(nats, chunk, strict=True)
             ]
@@ -153,6 +156,31 @@ class TextPredictor:
             yield TextAnswer(
                 query.id, place_id(query), prompt, answer, self.template.read(answer.text, query)
             )
+
+
+def _check_complete_truths(queries: Sequence[Sample]) -> None:
+    """Raises DataError where the truth of a query lacks a wanted value."""
+    incomplete = [
+        query.id
+        for query in queries
+        if query.kind in FIELD_KINDS
+        and (query.truth is None or not np.isfinite(query.truth[query.wanted]).all())
+    ]
+    if incomplete:
+        raise DataError(
+            f"The likelihood of a truth needs all of its values, but those of {len(incomplete)} of {len(queries)} "
+            f"queries are incomplete, the first of {incomplete[0]}. Leave these samples out."
+        )
+
+
+def _check_likelihoods(nats: Float64[np.ndarray, " query"], queries: Sequence[Sample]) -> None:
+    """Raises DataError where the scorer gave no likelihood."""
+    unknown = np.flatnonzero(np.isnan(nats))
+    if unknown.size:
+        raise DataError(
+            f"The truths of {unknown.size} of {len(queries)} queries have no likelihood under the grammar of the "
+            f"template, the first of {queries[int(unknown[0])].id}. Leave these samples out."
+        )
 
 
 def place_id(query: Sample) -> str:

@@ -33,7 +33,7 @@ class Completer(Protocol):
 class Scorer(Protocol):
     """A language model that computes the log-likelihood of answers, in nats, among those that the grammar allows.
 
-    answers: by default the truths of the prompts. The result is NaN where the grammar does not allow an answer.
+    answers: by default the truths of the prompts. Raises DataError for an answer that the grammar does not allow.
     """
 
     def log_likelihood(

@@ -273,8 +273,16 @@ def test_a_uniform_guess_at_three_digits_costs_ten_bits_a_value():
     bits = TextPredictor("even", TEMPLATE, Even(), chunk_size=2).bits_per_value([sample, sample])
     assert bits == pytest.approx(np.full(2 * len(sample.wanted_nodes), np.log2(1000)))
     first = sample.side.labels[sample.wanted_nodes[0]]
-    bits = TextPredictor("even", TEMPLATE, Even(refused=(first,))).bits_per_value([sample])
-    assert np.isnan(bits).tolist() == [True] + [False] * (len(sample.wanted_nodes) - 1)
+    with pytest.raises(DataError, match=f"truths of 1 of .* no likelihood .* the first of {sample.id}"):
+        TextPredictor("even", TEMPLATE, Even(refused=(first,))).bits_per_value([sample])
+
+
+def test_a_truth_with_a_missing_value_is_refused_as_it_has_no_likelihood():
+    whole = forecast_sample(counts(192, 3))
+    truth = np.array(whole.truth)
+    truth[tuple(np.argwhere(whole.wanted)[0])] = np.nan
+    with pytest.raises(DataError, match=f"of 1 of 6 queries are incomplete, the first of {whole.id}"):
+        TextPredictor("even", TEMPLATE, Even()).bits_per_value([whole, replace(whole, truth=truth)])
 
 
 def test_a_completer_that_gives_no_likelihoods_is_refused_as_a_scorer():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from st2llm.errors import ConfigError
+from st2llm.errors import ConfigError, DataError
 from st2llm.llm import load_llm
 from st2llm.llm.decode import engine as engine_module
 from st2llm.llm.decode.attention import packed_attention
@@ -261,7 +261,13 @@ def test_the_probabilities_of_all_answers_sum_to_one(tiny, prompt):
     said = [f"{a},{b}" for a in range(10) for b in range(10)]
     nats = llm.log_likelihood([prompt("7,", Numbers(2, 1))] * len(said), said)
     assert np.exp(nats).sum() == pytest.approx(1.0, abs=1e-4)
-    assert np.isnan(llm.log_likelihood([prompt("7,", Numbers(2, 1))], ["12,3"])).all()
+    for answer in ("12,3", "1,x", ""):  # too long, with a missing value, none
+        with pytest.raises(
+            DataError, match=rf"The answer '{answer}' to prompt 1 is not one that its grammar"
+        ):
+            llm.log_likelihood([prompt("7,", Numbers(2, 1))] * 2, ["1,2", answer])
+    with pytest.raises(ConfigError, match="got 1 answers to 2 prompts"):
+        llm.log_likelihood([prompt("7,", Numbers(2, 1))] * 2, ["1,2"])
 
 
 @pytest.mark.parametrize("digits", ["sentencepiece", "unigram"])
