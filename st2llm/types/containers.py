@@ -26,7 +26,8 @@ class SplitPlan:
     """Shares of the data for training, validation and test. align='day' moves each boundary back to local midnight.
 
     by: 'time' cuts the time axis; for sequences also 'object' (whole objects, ordered by a hash of their ids), 'label'
-    (`held_out` labels are the test part, the others are cut by time) and 'given' (the source assigns each fix).
+    (`held_out` labels are the test part, the others are cut by time) and 'given' (the source assigns each fix); for the
+    classification of clips also 'class' (the shares of the clips of each class, ordered by a hash of their ids).
     held_out: ids or labels of the test part; the shares then apply to the others.
 
     Raises DataError where the shares are negative or do not add up to 1.

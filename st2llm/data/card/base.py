@@ -23,7 +23,7 @@ class SplitShares(Settings):
     validation: float = 0.0
     test: float | list[str] = 0.0
     align: Literal["step", "day"] = "step"
-    by: Literal["time", "object", "label", "given"] | None = None
+    by: Literal["time", "object", "label", "given", "class"] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "SplitShares":
@@ -40,6 +40,9 @@ class SplitShares(Settings):
         held_out = tuple(self.test) if isinstance(self.test, list) else ()
         share = 0.0 if isinstance(self.test, list) else self.test
         return SplitPlan(self.train, self.validation, share, self.align, self.by or "time", held_out)
+
+
+_SPLIT_WAYS = {"graph": ("time",), "grid": ("time",), "video": ("time", "class")}
 
 
 class HolidayRule(Settings):
@@ -90,7 +93,7 @@ class Card(Settings):
     @property
     def split_ways(self) -> tuple[str, ...]:
         """The ways in which this kind of data can be split (`split.by`)."""
-        return ("time",) if self.kind in ("graph", "grid") else ("time", "object", "label", "given")
+        return _SPLIT_WAYS.get(self.kind, ("time", "object", "label", "given"))
 
     @property
     def timestamp_zone(self) -> str:

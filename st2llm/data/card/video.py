@@ -27,7 +27,7 @@ class VideoCard(Card):
     enlarged. fps: the most frames a second to keep. max_frames: the most frames of a clip to keep, from its start.
     regions: rows and columns of the partition whose brightness and motion are the values of samples. asked: which of
     these two is predicted. parts: the part of whole clips in classification: one part for all, or patterns of stems by
-    part; by default shares of the clips in order of name.
+    part; by default shares of the clips in order of name, or with `split: {by: class}` of those of each class.
     """
 
     kind: Literal["video"]

@@ -95,7 +95,7 @@ def parts_by_object(name: str, ids: Sequence[str], plan: SplitPlan) -> dict[str,
     """
     _check_held_out(name, plan.held_out, ids, "object")
     held = set(plan.held_out)
-    free = sorted(set(ids) - held, key=lambda id: _shuffle_key(name, id))
+    free = sorted(set(ids) - held, key=lambda id: shuffle_key(name, id))
     shares = np.cumsum([plan.train, plan.validation]) / (plan.train + plan.validation if held else 1.0)
     edges = np.rint(np.round(shares, 9) * len(free)).astype(int)
     part = {id: int(np.searchsorted(edges, i, side="right")) for i, id in enumerate(free)}
@@ -134,7 +134,8 @@ def _check_held_out(name: str, held_out: Sequence[str], known: Sequence[str], ki
             )
 
 
-def _shuffle_key(name: str, id: str) -> bytes:
+def shuffle_key(name: str, id: str) -> bytes:
+    """Orders objects or clips by a hash of the data set's name and their id."""
     return hashlib.sha256(f"{name}\n{id}".encode()).digest()
 
 

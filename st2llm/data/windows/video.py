@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from st2llm.data import video_features
+from st2llm.data.windows.partition import shuffle_key
 from st2llm.errors import DataError
 from st2llm.tasks import Classify, Forecast, Impute, Interpolate, Krige, Task
 from st2llm.types import Calendar, Layout, Sample, Side, SplitPlan, Video
@@ -112,11 +113,13 @@ def split_clips(
 
     Tasks that predict values: each clip is split by time into the shares of its split plan, then cut into windows
     `stride` frames apart that do not cross a boundary. A sample shows the frames of which nothing is hidden.
-    Classification splits by clip: by the `part` of each clip, else by shares of the clips in order of their ids. A
-    sample is a whole clip, or a window of `task.length` frames; it does not hold the caption.
+    Classification splits by clip: by the `part` of each clip, else by shares of the clips in order of their ids, or of
+    the clips of each class (`by: class` in the split plan). A sample is a whole clip, or a window of `task.length`
+    frames; it does not hold the caption.
 
     Raises DataError where there is no clip, a part has no room for a sample, a clip has no class or is shorter than the
-    window, or clips do not have the task.
+    window, shares give a part a class that training lacks or the test part one class alone, or clips do not have the
+    task.
     """
     if stride < 1:
         raise DataError(f"The stride between windows must be at least 1 frame, but it is {stride}.")
@@ -159,7 +162,7 @@ def _by_time(clips: list[Video], task: Task, stride: int) -> tuple[FrameSpans, F
 
 def _by_clip(clips: list[Video], task: Task, stride: int) -> tuple[FrameSpans, FrameSpans, FrameSpans]:
     parts: tuple[FrameSpans, FrameSpans, FrameSpans] = ([], [], [])
-    cuts = np.array(_boundaries(clips[0].split, len(clips)))
+    assigned = _parts_of_clips(clips)
     for number, clip in enumerate(clips):
         if clip.label is None:
             raise DataError(
@@ -171,10 +174,50 @@ def _by_clip(clips: list[Video], task: Task, stride: int) -> tuple[FrameSpans, F
                 f"{clip.name}: the clip {clip.id!r} has {len(clip.frames)} frames, fewer than the window of {length}. "
                 f"Choose a shorter window, or whole clips (length 0)."
             )
-        part = clip.part if clip.part is not None else int(np.searchsorted(cuts, number, side="right")) - 1
         starts = range(0, len(clip.frames) - length + 1, stride if task.length else length)
-        parts[part].extend((number, start, start + length) for start in starts)
+        parts[assigned[number]].extend((number, start, start + length) for start in starts)
+    if all(clip.part is None for clip in clips):
+        _check_classes(clips, assigned)
     return parts
+
+
+def _parts_of_clips(clips: list[Video]) -> list[int]:
+    """The part of each clip: its own, else by the shares of the split plan in order of name, or within each class."""
+    plan = clips[0].split
+    groups: dict[str | None, list[int]] = {}
+    for number, clip in enumerate(clips):
+        groups.setdefault(clip.label if plan.by == "class" else None, []).append(number)
+    assigned = [0] * len(clips)
+    for members in groups.values():
+        if plan.by == "class":
+            members.sort(key=lambda number: shuffle_key(clips[number].name, clips[number].id))
+        cuts = np.array(_boundaries(plan, len(members)))
+        for rank, number in enumerate(members):
+            own = clips[number].part
+            assigned[number] = int(np.searchsorted(cuts, rank, side="right")) - 1 if own is None else own
+    return assigned
+
+
+def _check_classes(clips: list[Video], assigned: list[int]) -> None:
+    """Raises DataError where shares leave training without a class, or the test part with one class of several."""
+    labels = [{clips[i].label for i, part in enumerate(assigned) if part == p} for p in range(len(_PARTS))]
+    new = sorted(str(label) for label in (labels[1] | labels[2]) - labels[0])
+    single = len(labels[2]) == 1 and assigned.count(2) > 1 and len(set.union(*labels)) > 1
+    if not new and not single:
+        return
+    problem = (
+        f"training lacks the class {new[0]!r}" if new else f"test holds the class {min(labels[2])!r} alone"
+    )
+    parts = "name the clips of each part under `parts` in the data card"
+    if clips[0].split.by == "class":
+        raise DataError(
+            f"{clips[0].name}: the clips of each class are split by shares, and so {problem}. Give training a larger "
+            f"share, or {parts}."
+        )
+    raise DataError(
+        f"{clips[0].name}: the clips are split by shares in order of name, and so {problem}. Add `by: class` to "
+        f"`split`, which takes the shares of each class, or {parts}."
+    )
 
 
 def _boundaries(plan: SplitPlan, steps: int) -> tuple[int, int, int, int]:

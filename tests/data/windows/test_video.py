@@ -82,7 +82,11 @@ def test_random_masks_differ_from_window_to_window_and_stay_the_same_on_asking_a
 
 
 def test_classification_asks_for_the_class_of_whole_clips_and_tells_no_caption():
-    clips = [clip(c, label=c, labels=("a", "b", "c_d"), caption=f"It is {c}.") for c in ("b", "a", "c_d")]
+    labels = ("a", "b", "c_d")
+    clips = [
+        clip(c, label=c, labels=labels, caption=f"It is {c}.", part=labels.index(c))
+        for c in ("b", "a", "c_d")
+    ]
     parts = split(clips, tasks.classify())
     samples = [sample for part in (parts.train, parts.validation, parts.test) for sample in part]
     assert [sample.label for sample in samples] == ["a", "b", "c_d"]
@@ -97,6 +101,32 @@ def test_classification_puts_clips_where_they_say_and_else_by_shares_in_order_of
     assert [len(part) for part in split_clips(clips, tasks.classify())] == [6, 2, 2]
     in_test = [replace(item, part=2) for item in clips]
     assert [len(part) for part in split_clips(in_test, tasks.classify())] == [0, 0, 10]
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [("aaaaaaaabb", "training lacks the class 'b'"), ("abababaaaa", "test holds the class 'a' alone")],
+)
+def test_shares_that_would_examine_one_class_are_refused_and_shares_of_each_class_are_not(labels, problem):
+    clips = [clip(f"c{i}", label=label, labels=("a", "b")) for i, label in enumerate(labels)]
+    with pytest.raises(DataError, match=f"in order of name, and so {problem}.*`by: class`"):
+        split_clips(clips, tasks.classify())
+    if labels.count("b") < 3:
+        return
+    each = SplitPlan(0.4, 0.3, 0.3, by="class")
+    parts = split_clips([replace(item, split=each) for item in clips], tasks.classify())
+    found = [[part[i].label for i in range(len(part))] for part in parts]
+    assert all(set(part) == {"a", "b"} for part in found)
+    assert sorted(label for part in found for label in part) == sorted(labels)
+
+
+def test_a_class_of_one_clip_cannot_be_divided():
+    clips = [clip(f"c{i}", label=label, labels=("a", "b")) for i, label in enumerate("aaaab")]
+    each = SplitPlan(0.4, 0.2, 0.4, by="class")
+    with pytest.raises(
+        DataError, match="of each class are split by shares, and so training lacks the class 'b'"
+    ):
+        split_clips([replace(item, split=each) for item in clips], tasks.classify())
 
 
 def test_windows_of_a_clip_can_be_classified():
