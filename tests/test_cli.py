@@ -311,3 +311,9 @@ def test_the_script_under_a_launcher_of_two_processes_does_the_work_once(tmp_pat
         timeout=300,
     )
     assert done.stderr.count("error: There is no evaluation/suites/dem.yaml") == 1, done.stderr
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused_before_any_work(tmp_path):
+    done = run_cli("compare", "demo", "--out", tmp_path / os.fsdecode(b"run-\xff"))
+    assert done.returncode == 2 and "is not UTF-8" in done.stderr and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

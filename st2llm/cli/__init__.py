@@ -101,6 +101,13 @@ def main(arguments: list[str] | None = None) -> None:
     words = [word for word in given if word != "--debug" and word not in _VERBOSITY]
     verbosity: Verbosity = next((_VERBOSITY[word] for word in given if word in _VERBOSITY), "normal")
     _replace_unprintable()
+    if (unreadable := next((word for word in given if not _is_utf8(word)), None)) is not None:
+        typer.echo(
+            f"error: {unreadable!r} is not UTF-8, which reports and tables of predictions need. Rename that file or "
+            f"folder.",
+            err=True,
+        )
+        sys.exit(2)
     try:
         with use_verbosity(verbosity):
             app(args=words, prog_name="st2llm")
@@ -113,6 +120,11 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         typer.echo(f"error: {_visible(_message(error))}", err=True)
         sys.exit(1)
+
+
+def _is_utf8(word: str) -> bool:
+    """Whether a word of the command line can be written as UTF-8; bytes that it lacks come as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in word)
 
 
 def _replace_unprintable() -> None:

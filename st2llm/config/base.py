@@ -23,7 +23,7 @@ class Settings(BaseModel):
     and what to do instead. `parse` refuses them; direct validation leaves them out.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     renamed_keys: ClassVar[Mapping[str, str]] = {}
     removed_keys: ClassVar[Mapping[str, str]] = {}
 

@@ -1,10 +1,11 @@
 """One reader of YAML for cards, suites, recipes, template heads and `--set`: limited in size, depth and aliases."""
 
+import re
 from typing import Any
 
 import yaml
 from yaml.events import Event
-from yaml.nodes import MappingNode, Node
+from yaml.nodes import MappingNode, Node, ScalarNode
 
 from st2llm.errors import ConfigError
 
@@ -12,6 +13,9 @@ MAX_CHARACTERS = 1_000_000
 MAX_DEPTH = 40
 MAX_NODES = 100_000
 """Values of a document, those that aliases repeat among them."""
+
+_MAX_BITS = 63
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
 # What PyYAML's constructors raise for a scalar that is not what it looks like or what its tag says.
 _CONSTRUCTION_ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, LookupError)
@@ -37,6 +41,8 @@ def load_yaml(text: str, where: str) -> Any:
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = (error.problem or error.context or str(error)).splitlines()[0]
         raise ConfigError(f"{where}{line} is not readable as YAML: {problem}. Correct it there.") from error
+    except _CONSTRUCTION_ERRORS as error:  # from a collection whose tag does not fit it
+        raise ConfigError(f"{where} is not readable as YAML: {str(error)[:80]}. Correct its tags.") from error
     except yaml.YAMLError as error:
         raise ConfigError(
             f"{where} is not readable as YAML: {str(error).splitlines()[0]}. Correct its syntax."
@@ -93,9 +99,23 @@ class _Loader(yaml.SafeLoader):
             problem = f"the value{value} is no {kind} ({str(error)[:80]}); quote it if it is text"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
+    def construct_scalar(self, node: ScalarNode | MappingNode) -> Any:
+        """The text of a scalar. Raises ValueError for characters that no file name or file in UTF-8 can hold."""
+        value = super().construct_scalar(node)  # type: ignore[no-untyped-call]
+        if isinstance(value, str) and _UNWRITABLE.search(value):
+            raise ValueError("it holds a NUL or half of a character")
+        return value
+
+    def construct_yaml_int(self, node: ScalarNode) -> int:
+        """A whole number of 64 bits at most, beyond which arrays and floating-point numbers cannot hold it."""
+        value = int(super().construct_yaml_int(node))  # type: ignore[no-untyped-call]
+        if value.bit_length() > _MAX_BITS:
+            raise ValueError(f"whole numbers have at most {_MAX_BITS} bits")
+        return value
+
     def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, MappingNode) else ():  # `!!set [1]` is none
             if key.tag == "tag:yaml.org,2002:merge" or not isinstance(key.value, str):
                 continue
             if (name := (str(key.tag), key.value)) in seen:
@@ -103,3 +123,6 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep=deep)  # type: ignore[no-any-return, no-untyped-call]
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)  # type: ignore[no-untyped-call]

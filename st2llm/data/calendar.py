@@ -17,9 +17,9 @@ def zone(timezone: str) -> ZoneInfo:
     """The time zone of that name. Raises ConfigError where there is none."""
     try:
         return ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError, IsADirectoryError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(
-            f"There is no time zone {timezone!r}. Give an IANA name such as Pacific/Auckland."
+            f"There is no time zone {timezone!r:.80}. Give an IANA name such as Pacific/Auckland."
         ) from error
 
 

@@ -199,7 +199,7 @@ def load(name: str, *, depth: int | None, dtype: str, quant: str, seed: int) -> 
     torch_dtype = choose_dtype(dtype, device := best_device())
     options = LoadOptions(torch_dtype, device, quantise.quantisation_config(quant, torch_dtype))
     files = model_files.resolve(name)
-    _check_not_quantised(files.folder)
+    _check_config(files.folder)
     model = (
         _load_pretrained(files.folder, options)
         if files.pretrained
@@ -299,9 +299,13 @@ class LoadOptions:
 
 
 def _load_pretrained(folder: Path, options: LoadOptions) -> PreTrainedModel:
-    return _from_pretrained(
-        AutoModelForCausalLM, folder, options, local_files_only=True, use_safetensors=True
-    )
+    try:
+        return _from_pretrained(
+            AutoModelForCausalLM, folder, options, local_files_only=True, use_safetensors=True
+        )
+    except ValueError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConfigError(f"{folder} cannot be loaded as a causal language model: {reason}") from error
 
 
 def _draw_random(folder: Path, options: LoadOptions, seed: int) -> PreTrainedModel:
@@ -336,8 +340,17 @@ def _from_pretrained(
     return model if options.quantisation else model.to(options.device)
 
 
-def _check_not_quantised(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+def _check_config(folder: Path) -> None:
+    """Raises ConfigError for a model that needs code of its own or is saved quantised, and for a damaged config."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ConfigError(
+            f"{folder / 'config.json'} is not the config of a model that the installed transformers knows: {reason} "
+            f"Code in the folder of a model is not run. Choose a model whose architecture transformers has."
+        ) from error
     if (quantisation := config.get("quantization_config")) is not None:
         raise ConfigError(
             f"The weights in {folder} were saved quantised ("

@@ -38,8 +38,8 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
     changes = {}
     for word in words:
         key, sign, value = word.partition("=")
-        if not sign or not key:
-            raise ConfigError(f"--set takes key=value, such as budget.steps=100, but {word!r} came.")
+        if not sign or not all(key.split(".")):
+            raise ConfigError(f"--set takes key=value, such as budget.steps=100, but {word!r:.80} came.")
         changes[key] = config.load_yaml(value, f"--set {word[:60]}")
     return changes
 

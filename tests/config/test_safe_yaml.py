@@ -25,6 +25,9 @@ HOSTILE = {
     "a tag that its value is not": ("a: 1\nb: !!int x\n", "line 2 .*'x' is no int"),
     "a float that is none": ("a: !!float x\n", "line 1 .*'x' is no float"),
     "an integer of 6,000 digits": ("a: 1\nb: " + "7" * 6000, "line 2 .*is no int"),
+    "a hexadecimal integer of 6,000 digits": ("a: 1\nb: 0x" + "f" * 6000, "line 2 .*is no int .*63 bits"),
+    "half of a character": ('a: 1\nb: "\\ud800"\n', "line 2 .*half of a character"),
+    "a NUL": ('a: "\\0"\n', "line 1 .*a NUL"),
     "a tag of Python": (
         "a: !!python/object/apply:os.getcwd []\n",
         "line 1 .*could not determine a constructor",

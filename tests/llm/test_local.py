@@ -34,6 +34,30 @@ def test_a_model_of_the_same_weights_with_another_config_is_another_one(tiny, tm
     assert own.identity != edited.identity
 
 
+@pytest.mark.parametrize("name", ["pretrained", "random"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"model_type": "their-own", "auto_map": {"AutoConfig": "code.Config"}},
+            "Code in the folder .* is not run",
+        ),
+        ({"model_type": "their-own"}, "not the config of a model that the installed transformers knows"),
+        ([1], "not the config of a model"),
+        ("{", "not the config of a model"),
+    ],
+)
+def test_a_model_with_code_of_its_own_or_a_damaged_config_is_one_message(
+    tiny, tmp_path, content, message, name
+):
+    shutil.copytree(tiny(), tmp_path / "copy")
+    text = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "copy" / "config.json").write_text(text)
+    (tmp_path / "copy" / "code.py").write_text("raise SystemExit('code of a model ran')")
+    with pytest.raises(ConfigError, match=message):
+        load_llm(f"random:{tmp_path / 'copy'}" if name == "random" else str(tmp_path / "copy"))
+
+
 def test_words_become_rows_of_the_embedding_table(tiny):
     llm = load_llm(tiny(), dtype="fp32")
     ids = llm.tokenizer.encode("12, 14")

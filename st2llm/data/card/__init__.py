@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from st2llm import config, tasks
+from st2llm.data.calendar import zone
 from st2llm.data.card.base import Card, HolidayRule, SplitShares, file_and_key, step_seconds
 from st2llm.data.card.event import EventCard
 from st2llm.data.card.graph import DistanceKernel, EdgeRule, GraphCard, NodeTable
 from st2llm.data.card.grid import GridCard
 from st2llm.data.card.trajectory import TrajectoryCard
 from st2llm.data.card.video import VideoCard
-from st2llm.errors import ConfigError, nearest
+from st2llm.errors import ConfigError, DataError, nearest
 
 __all__ = [
     "CARDS",
@@ -52,10 +53,15 @@ def parse_card(content: Any, *, where: str) -> Card:
     if isinstance(content, dict) and None in content:  # YAML reads the key `null` as None
         content = {"null" if key is None else key: value for key, value in content.items()}
     kind = content.get("kind") if isinstance(content, dict) else None
-    if isinstance(content, dict) and kind not in CARDS:
+    if isinstance(content, dict) and (not isinstance(kind, str) or kind not in CARDS):
         raise ConfigError(
-            f"{where}: kind must be one of {', '.join(CARDS)}, but it is {kind!r}. {nearest(str(kind), CARDS)}"
+            f"{where}: kind must be one of {', '.join(CARDS)}, but it is {kind!r:.80}. "
+            f"{nearest(str(kind)[:80], CARDS)}"
         )
     card = config.parse(content, into=CARDS.get(str(kind), GraphCard), where=where)
-    tasks.from_config(card.default_task)
+    try:
+        tasks.from_config(card.default_task)
+        zone(card.timezone)
+    except (ConfigError, DataError) as error:
+        raise type(error)(f"{where}: {error}") from error
     return card

@@ -206,7 +206,9 @@ def _check_classes(clips: list[Video], assigned: list[int]) -> None:
     if not new and not single:
         return
     problem = (
-        f"training lacks the class {new[0]!r}" if new else f"test holds the class {min(labels[2])!r} alone"
+        f"training lacks the class {new[0]!r}"
+        if new
+        else f"test holds the class {min(map(str, labels[2]))!r} alone"
     )
     parts = "name the clips of each part under `parts` in the data card"
     if clips[0].split.by == "class":

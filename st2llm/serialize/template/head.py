@@ -75,7 +75,7 @@ def _parse_setting(value: Any, default: Any, where: str) -> Any:
     else:
         fits, wanted = isinstance(value, str), "words"
     if not fits:
-        raise ConfigError(f"{where} should be {wanted}, but it is {value!r}.")
+        raise ConfigError(f"{where} should be {wanted}, but it is {value!r:.80}.")
     return value
 
 
