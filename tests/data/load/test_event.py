@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.csv_files import EVENT, write
 
 from st2llm.data import load_data
-from st2llm.data.convert import to_pandas
+from st2llm.data.convert.export import to_pandas
 from st2llm.errors import ConfigError, DataError, St2llmError
 from st2llm.types import Events
 
