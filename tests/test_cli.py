@@ -156,6 +156,7 @@ def test_the_help_of_a_command_holds_an_example(command):
         ["data", "lst"],
         ["prompt", "x", "--data", "y", "--index", "z"],
         ["--what"],
+        ["compare", "demo", "--prune"],
     ],
 )
 def test_a_command_that_is_not_understood_exits_2(arguments):
