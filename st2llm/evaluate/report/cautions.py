@@ -68,6 +68,7 @@ def training_cautions(rows: Sequence[Record], shown: set[str]) -> list[str]:
     """
     endings = {
         "improving": "has not converged: with more steps its error may fall",
+        "short": "was trained for too few steps to tell whether it converges",
         "rising": "overfits: its validation error rose after the best state, which was kept",
     }
     cautions = [

@@ -24,7 +24,7 @@ from st2llm.train.loop.budget import OUTCOME_LABELS
 
 NARROW = 100
 """Terminals narrower than so many columns get a table without the optional columns."""
-_MARKS = {"improving": "*", "rising": "^", "stuck": "!"}
+_MARKS = {"improving": "*", "rising": "^", "stuck": "!", "short": "?"}
 """Marks of arms whose training did not end on a plateau."""
 
 

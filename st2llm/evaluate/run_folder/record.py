@@ -10,7 +10,7 @@ from st2llm.config.model import PRETRAINED_BACKBONES
 from st2llm.errors import DataError
 
 _REQUIRED = ("predictor", "task", "family", "n", "metrics")
-TRAINING_STATES = ("stuck", "improving", "rising", "converged")
+TRAINING_STATES = ("short", "stuck", "improving", "rising", "converged")
 """The states of training; one over several seeds is the first that any of them has."""
 _PROMPT_SETTINGS = ("examples", "budget", "answer_set")
 _LATER_KEYS = (

@@ -8,18 +8,22 @@ from typing import Literal
 
 StepCallback = Callable[[int], None]
 """Called after each optimiser step with its number, from 1."""
-TrainingOutcome = Literal["converged", "improving", "rising", "stuck"]
+TrainingOutcome = Literal["converged", "improving", "rising", "stuck", "short"]
 """How a training run ended; see `LearningCurve.outcome`."""
 OUTCOME_LABELS: Mapping[str, str] = {
     "converged": "converged",
     "improving": "not converged",
     "rising": "error rises",
     "stuck": "stuck at start",
+    "short": "too short to tell",
 }
 """The outcomes as tables, figures and the command line call them."""
-_PLATEAU, _LATE_SHARE, _UNMOVED = 0.01, 0.1, 1e-4
-"""Late progress below 1 % of the best loss and below 10 % of all progress is a plateau. A run whose best loss is less
-than 0.01 % below its first one has not moved: no table shows such a difference."""
+_PLATEAU, _LATE_SHARE, _STEADY, _UNMOVED = 0.01, 0.1, 1e-3, 1e-4
+"""Late progress below 1 % of the best loss and below 10 % of all progress is a plateau, unless the loss fell at each of
+several late evaluations and by 0.1 % in all. A run whose best loss is less than 0.01 % below its first one has not
+moved: no table shows such a difference."""
+_LEAST_STEPS, _LEAST_EVALUATIONS = 50, 4
+"""The curve of a run with fewer steps or evaluations shows no more than its warm-up and the noise of its batches."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,14 @@ class LearningCurve:
     def outcome(self) -> TrainingOutcome:
         """How training ended, from the validation losses.
 
-        stuck: the initial state is the best one. improving: the last quarter of the summed learning rate still lowered
-        the best loss, by 1 % of it or by a tenth of all progress. Steps count by their learning rate, because a curve
-        also flattens where a schedule ends: on a cosine, the last quarter is the second half of the steps. rising: the
-        best state was reached before, and the last loss is more than 1 % above it. converged: none of these, or the
-        patience ended.
+        short: fewer than 50 steps or 4 evaluations, too few to tell. stuck: the initial state is the best one.
+        improving: the last quarter of the summed learning rate still lowered the best loss, by 1 % of it, by a tenth of
+        all progress, or a little at each evaluation. Steps count by their learning rate, because a curve also flattens
+        where a schedule ends: on a cosine, the last quarter is the second half of the steps. rising: the best state was
+        reached before, and the last loss is more than 1 % above it. converged: none of these, or the patience ended.
         """
+        if self.step[-1] < _LEAST_STEPS or len(self.step) < _LEAST_EVALUATIONS:
+            return "short"
         if self.initial is not None and self.initial - self.best <= _UNMOVED * abs(self.initial):
             return "stuck"
         if self.out_of_patience:
@@ -118,9 +124,13 @@ class LearningCurve:
         early = [loss for loss, at in zip(self.validation, spent, strict=True) if at <= 0.75 * spent[-1]]
         start = math.inf if self.initial is None else self.initial
         late = min([start, *early]) - self.best
-        return late > _PLATEAU * abs(self.best) or (
+        if late > _PLATEAU * abs(self.best) or (
             start < math.inf and late > _LATE_SHARE * (start - self.best)
-        )
+        ):
+            return True
+        last = [early[-1] if early else start, *self.validation[len(early) :]]
+        falls = all(later < earlier for earlier, later in itertools.pairwise(last))
+        return falls and len(last) > 2 and late > _STEADY * abs(self.best)
 
     @property
     def _losses(self) -> tuple[float, ...]:

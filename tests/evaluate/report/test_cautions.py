@@ -25,13 +25,15 @@ def test_an_arm_that_learned_nothing_is_named_even_where_the_verdict_is_about_ot
 
 def test_a_rising_or_falling_error_is_a_caution_only_for_arms_of_the_verdict():
     rows = [
-        replace(ARM, predictor=state, training_state=state) for state in ("improving", "rising", "converged")
+        replace(ARM, predictor=state, training_state=state)
+        for state in ("improving", "rising", "converged", "short")
     ]
     assert training_cautions(rows, set()) == []
-    found = training_cautions(rows, {"improving", "rising", "converged"})
-    assert [caution.split()[0] for caution in found] == ["improving", "rising"]
+    found = training_cautions(rows, {"improving", "rising", "converged", "short"})
+    assert [caution.split()[0] for caution in found] == ["improving", "rising", "short"]
     assert "its error may fall" in found[0]
     assert "validation error rose" in found[1]
+    assert "too few steps to tell" in found[2]
 
 
 def test_the_label_names_the_rule_that_an_arm_equals():
