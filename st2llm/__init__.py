@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr_
     from st2llm.evaluate.run.compare import compare
     from st2llm.llm import load_llm
     from st2llm.predict.external.wrapper import wrap
+    from st2llm.predict.forecaster import Forecaster, forecast
     from st2llm.serialize.template.template import load_prompt
     from st2llm.types import Events, Grid, Prediction, Prompt, Sample, SensorGraph, Trajectory, Video
 
@@ -29,6 +30,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Events",
+    "Forecaster",
     "Grid",
     "Prediction",
     "Prompt",
@@ -40,6 +42,7 @@ __all__ = [
     "Trajectory",
     "Video",
     "compare",
+    "forecast",
     "load_data",
     "load_llm",
     "load_prompt",
@@ -60,6 +63,8 @@ _HOMES = {
     "load_prompt": "st2llm.serialize.template.template",
     "compare": "st2llm.evaluate.run.compare",
     "wrap": "st2llm.predict.external.wrapper",
+    "forecast": "st2llm.predict.forecaster",
+    "Forecaster": "st2llm.predict.forecaster",
     **dict.fromkeys(
         ["SensorGraph", "Grid", "Video", "Trajectory", "Events", "Sample", "Prediction", "Prompt"],
         "st2llm.types",
