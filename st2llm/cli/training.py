@@ -101,7 +101,10 @@ def _print_result(done: "FitResult", root: Path) -> None:
 @app.command(epilog=example("st2llm predict runs/masked --data los-loop --out answers.parquet"))
 def predict(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote, or hub:OWNER/NAME."
+        ),
     ],
     data: Data,
     out: Annotated[
@@ -110,16 +113,22 @@ def predict(
     ],
 ) -> None:
     """Predict all windows of a data set, and for paths and events what follows its end. Needs no labels."""
+    from st2llm.model.checkpoint_folder import find_checkpoint
+
+    folder = find_checkpoint(checkpoint)  # before torch is imported, which takes seconds
     from st2llm.commands.predict import predict_to_file
 
-    count = predict_to_file(checkpoint, data, out)
+    count = predict_to_file(folder, data, out)
     typer.echo(f"{count:,} predictions in {out}")
 
 
 @app.command(epilog=example("st2llm push runs/questions ./tuned-model --merged"))
 def push(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote, or hub:OWNER/NAME."
+        ),
     ],
     target: Annotated[
         str,
@@ -133,6 +142,9 @@ def push(
     ] = False,
 ) -> None:
     """Copy a checkpoint to a new folder, or upload it to a private repository of the Hugging Face hub."""
-    from st2llm.model.push import push_checkpoint as push_checkpoint
+    from st2llm.model.checkpoint_folder import find_checkpoint
 
-    typer.echo(f"Pushed to {push_checkpoint(checkpoint, target, merged=merged)}")
+    folder = find_checkpoint(checkpoint)  # before torch is imported, which takes seconds
+    from st2llm.model.push import push_checkpoint
+
+    typer.echo(f"Pushed to {push_checkpoint(folder, target, merged=merged)}")

@@ -28,6 +28,7 @@ from st2llm.llm import load_llm
 from st2llm.llm.architecture.base_model import base_of, base_prefix
 from st2llm.llm.local import LanguageModel, require_local
 from st2llm.model.adapter_card import adapter_section
+from st2llm.model.checkpoint_folder import OLD_SUFFIX, find_checkpoint
 from st2llm.types import Sample
 from st2llm.types.axes import FIELD_KINDS, FieldAxes
 
@@ -37,7 +38,6 @@ _LLM_PREFIX = "backbone.base."
 """Prefix of the names of a language model's weights in arms and prompted models."""
 _SETTINGS = ("config.yaml", "config.json", "scaler.json", "adapter_config.json")
 """Files beside the weights that predictions depend on: those of a checkpoint, of a model's folder and of peft."""
-_OLD_SUFFIX = ".old"
 PLACE_EMBEDDINGS = "encoder.embed.node.weight"
 """The name of the embeddings of the places, a row each."""
 
@@ -98,7 +98,7 @@ def save_checkpoint(
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    previous = folder.with_name(f".{folder.name}{_OLD_SUFFIX}")
+    previous = folder.with_name(f".{folder.name}{OLD_SUFFIX}")
     try:
         own_weights, llm_weights = _split_weights(weights)
         for name, part in own_weights.items():
@@ -165,24 +165,17 @@ def _save_base_model(folder: Path, weights: Mapping[str, Tensor], base_model: Ba
         save_file(dict(weights), folder / LLM_WEIGHTS)
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Reads the settings and state of a checkpoint folder; a run's folder stands for its `best`. Raises
-    ConfigError where there is none.
+def read_checkpoint(name: str | Path) -> Checkpoint:
+    """Reads the settings and state of a checkpoint folder, the `best` of a run's folder, or a repository of the hub.
+
+    Raises ConfigError and ArtefactError as `find_checkpoint` does.
     """
-    for candidate in (folder, folder / "best"):
-        previous = candidate.with_name(f".{candidate.name}{_OLD_SUFFIX}")
-        if not candidate.exists() and previous.exists():  # killed between the two renames of `save`
-            previous.rename(candidate)
-        if (candidate / "config.yaml").is_file():
-            return Checkpoint(
-                candidate,
-                _read_yaml(candidate / "config.yaml"),
-                _read_json(candidate / "state.json"),
-                _read_json(candidate / "scaler.json"),
-            )
-    raise ConfigError(
-        f"{folder} is not a checkpoint: neither it nor its `best` has a config.yaml. Give the folder that "
-        f"`st2llm pretrain --out` wrote."
+    folder = find_checkpoint(name)
+    return Checkpoint(
+        folder,
+        _read_yaml(folder / "config.yaml"),
+        _read_json(folder / "state.json"),
+        _read_json(folder / "scaler.json"),
     )
 
 
