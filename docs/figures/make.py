@@ -140,7 +140,7 @@ def draw_packages(path: Path) -> None:
         "types": "containers, samples, prompts, protocols",
         "config": "every settings class",
         "tasks": "masks, recipe files, metrics",
-        "errors": "one class for each cause",
+        "errors": "one class for each cause; other libraries",
     }
     for height, modules in enumerate(rows):
         width = 3.6 / len(modules)
