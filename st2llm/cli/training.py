@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from st2llm.cli.options import Changes, ConfigName, Data, Resume, RunFolder, example
-from st2llm.cli.terminal import is_quiet
+from st2llm.cli.terminal import is_quiet, print_note
 
 if TYPE_CHECKING:
     from st2llm.train.loop.budget import FitResult
@@ -98,7 +98,7 @@ def _print_result(done: "FitResult", root: Path) -> None:
             typer.echo(f"Report: {root / page}")
 
 
-@app.command(epilog=example("st2llm predict runs/masked --data los-loop --out answers.parquet"))
+@app.command(epilog=example("st2llm predict runs/forecast --data los-loop --future 1h --out next-hour.csv"))
 def predict(
     checkpoint: Annotated[
         Path,
@@ -108,18 +108,61 @@ def predict(
     ],
     data: Data,
     out: Annotated[
-        Path,
-        typer.Option("--out", metavar="FILE.parquet", help="The file that the predictions are written into."),
-    ],
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="The .csv, .parquet or .json file of the predictions; else printed."
+        ),
+    ] = None,
+    future: Annotated[
+        str | None,
+        typer.Option(
+            "--future", metavar="DURATION", help="Predict only what follows the end of the data, such as 24h."
+        ),
+    ] = None,
+    horizon: Annotated[
+        int | None, typer.Option("--horizon", metavar="N", min=1, help="The same as --future, in steps.")
+    ] = None,
+    top: Annotated[
+        int,
+        typer.Option("--top", metavar="K", min=1, help="Places, marks or classes listed for each answer."),
+    ] = 1,
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", metavar="csv|parquet|json", help="By default that of FILE, or csv."),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template",
+            metavar="KIND/TASK[.VARIANT]",
+            help="The prompt of a language model that was tuned on instructions.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Plot the last predictions into this PNG file."),
+    ] = None,
 ) -> None:
-    """Predict all windows of a data set, and for paths and events what follows its end. Needs no labels."""
+    """Predict all windows of a data set, or with --future or --horizon what follows its end. Needs no labels."""
     from st2llm.model.checkpoint_folder import find_checkpoint
 
     folder = find_checkpoint(checkpoint)  # before torch is imported, which takes seconds
-    from st2llm.commands.predict import predict_to_file
+    from st2llm.commands.predict.plot import plot_predictions
+    from st2llm.commands.predict.run import PredictRequest, predict
+    from st2llm.commands.predict.table import as_text, table_format, write_table
 
-    count = predict_to_file(folder, data, out)
-    typer.echo(f"{count:,} predictions in {out}")
+    chosen = table_format(out, format_name)
+    done = predict(PredictRequest(folder, data, future, horizon, template, top))
+    if out is None:
+        typer.echo(as_text(done.table, chosen), nl=False)
+    else:
+        write_table(out, done.table, chosen, done.fitted_on)
+        typer.echo(f"{len(done.table):,} predictions in {out}")
+    for note in done.notes():
+        print_note(f"{note}.")
+    if plot is not None:
+        plot_predictions(done.samples, done.predictions, plot)
+        typer.echo(f"Plot: {plot}", err=out is None)
 
 
 @app.command(epilog=example("st2llm push runs/questions ./tuned-model --merged"))

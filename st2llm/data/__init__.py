@@ -6,12 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from st2llm.data import card, fetch, safe_open
+from st2llm.data.card import GraphCard, GridCard
 from st2llm.data.load import event, graph, grid, trajectory, video
+from st2llm.data.load.card_calendar import with_future_steps
 from st2llm.data.windows import Splits, split
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.types import Container
+from st2llm.types import Container, Grid, SensorGraph
 
-__all__ = ["Splits", "card_path", "cards", "check_is_name", "fetch_dataset", "load_data", "split"]
+__all__ = [
+    "Splits",
+    "card_path",
+    "cards",
+    "check_is_name",
+    "extend_into_future",
+    "fetch_dataset",
+    "load_data",
+    "split",
+]
 
 _CARDS = Path(__file__).resolve().parent / "cards"
 
@@ -73,6 +84,18 @@ def check_is_name(value: object) -> None:
     raise ConfigError(
         f"The name of a data set or the path of its card is expected, but a {came} was given. {remedy}."
     )
+
+
+def extend_into_future(data: Container, name_or_card: str | Path, steps: int) -> Container:
+    """The data of a card with `steps` empty steps after the last reading of a graph or grid; other kinds as they are.
+
+    See `card_calendar.with_future_steps`.
+    """
+    path = card_path(name_or_card)
+    data_card = card.read_card(path)
+    if isinstance(data, SensorGraph | Grid) and isinstance(data_card, GraphCard | GridCard):
+        return with_future_steps(data, data_card, fetch_dataset(path), steps)
+    return data
 
 
 def _with_split(data_card: card.Card, name: str) -> card.Card:

@@ -14,6 +14,8 @@ from st2llm.types import Sample
 EARTH_M = 6_371_008.8
 _GEOD = pyproj.Geod(ellps="WGS84")
 _HALF_TURN = 180.0
+_ORIGIN_STEPS = 8
+"""Steps of the search for an origin; the error shrinks by orders of magnitude in each."""
 _LEAST_AGREEMENT = 0.5
 """Length of the mean of unit vectors of longitudes under which these do not agree on an average."""
 _POLAR_LATITUDE = 80.0
@@ -88,6 +90,26 @@ def metres_from(
         angle = np.deg2rad(azimuth)
         out[part] = np.column_stack([np.sin(angle) * distance, np.cos(angle) * distance])
     return out
+
+
+def origin_of(
+    lonlat: Float64[np.ndarray, "1 2"], xy: Float64[np.ndarray, "1 2"]
+) -> Float64[np.ndarray, "1 2"]:
+    """The origin in degrees from which `metres_from` gives `xy` for a position."""
+    origin = lonlat_at(lonlat, -xy)
+    for _ in range(_ORIGIN_STEPS):
+        origin = lonlat_at(origin, metres_from(origin, lonlat) - xy)
+    return origin
+
+
+def lonlat_at(
+    origin: Float64[np.ndarray, "1 2"], xy: Float64[np.ndarray, "row 2"]
+) -> Float64[np.ndarray, "row 2"]:
+    """The positions in degrees that lie at `xy` metres east and north of an origin: the inverse of `metres_from`."""
+    azimuth = np.rad2deg(np.arctan2(xy[:, 0], xy[:, 1]))
+    start = np.broadcast_to(origin, xy.shape)
+    lon, lat, _ = _GEOD.fwd(start[:, 0], start[:, 1], azimuth, np.hypot(xy[:, 0], xy[:, 1]))
+    return np.column_stack([lon, lat])
 
 
 def centroid(lonlat: Float64[np.ndarray, "row 2"]) -> Float64[np.ndarray, "1 2"]:

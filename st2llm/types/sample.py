@@ -157,6 +157,7 @@ class Prediction:
     samples: draws from the predicted distribution. quantiles: by level, each of the shape of value. raw: the text of a
     language model. unread_reason: why that text could not be read.
     ranking: options, the most likely first, where a label is to be predicted (value may then be None).
+    probabilities: of the options of the ranking, in its order, where the predictor has them.
     log_density: by channel, a function from values to the natural logarithm of the predicted density.
 
     Raises DataError where there is neither a value or ranking nor a reason, or both.
@@ -168,6 +169,7 @@ class Prediction:
     raw: str = ""
     unread_reason: str | None = None
     ranking: tuple[str, ...] | None = None
+    probabilities: tuple[float, ...] | None = None
     log_density: dict[str, Callable[[np.ndarray], np.ndarray]] | None = None
 
     def __post_init__(self) -> None:

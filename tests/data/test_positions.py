@@ -124,3 +124,15 @@ def test_bounds_may_lie_across_the_date_line() -> None:
 def test_metres_in_place_of_degrees_are_told_by_the_keys_to_change(at: tuple[float, float]) -> None:
     with pytest.raises(DataError, match=r"Are these metres\? Give `x: lon` and `y: lat`"):
         positions.read_coordinates(card(), table([at[0], at[0] + 1], [at[1], at[1] + 1]))
+
+
+@pytest.mark.parametrize("origin", [[174.7, -36.8], [25.0, 70.0], [-179.99, 5.0]])
+@pytest.mark.parametrize("metres", [30.0, 20_000.0])
+def test_an_origin_is_found_from_one_position_in_degrees_and_metres(
+    origin: list[float], metres: float
+) -> None:
+    start, xy = np.array([origin]), np.array([[metres, -2 * metres]])
+    lonlat = positions.lonlat_at(start, xy)
+    np.testing.assert_allclose(positions.metres_from(start, lonlat), xy, atol=1e-3)
+    found = positions.origin_of(lonlat, xy)
+    assert np.abs(positions.metres_from(start, found)).max() < 1e-2

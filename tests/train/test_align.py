@@ -12,7 +12,7 @@ from support.tiny_field import write_card
 from support.tiny_llm import tiny
 
 from st2llm.commands.align import align_and_report
-from st2llm.commands.predict import predict_to_file
+from st2llm.commands.predict.run import predict_to_file
 from st2llm.config.training import SoftTokenRecipe
 from st2llm.errors import ConfigError, StorageError, TrainingError
 from st2llm.evaluate.run.compare import compare

@@ -17,7 +17,7 @@ from support.tiny_field import write_card
 
 import st2llm
 from st2llm import tasks
-from st2llm.commands.predict import predict_to_file
+from st2llm.commands.predict.run import predict_to_file
 from st2llm.config.training import PretrainRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.run.compare import compare

@@ -104,6 +104,15 @@ class RegularStep:
         where = "month by month" if monthly else f"on a regular step of {self.freq} in UTC"
         return stamps, full, [*done, f"put {where}: {count - len(time)} of {count} steps had no row"]
 
+    def with_future(
+        self, time: Int64[np.ndarray, " time"], values: Float64[np.ndarray, "time ..."], steps: int
+    ) -> tuple[Int64[np.ndarray, " longer"], Float64[np.ndarray, "longer ..."]]:
+        """The steps up to the last one with a reading, and `steps` empty ones after it."""
+        has_reading = np.isfinite(values).reshape(len(values), -1).any(axis=1)
+        known = int(np.flatnonzero(has_reading)[-1]) + 1 if has_reading.any() else len(values)
+        empty = np.full((steps, *values.shape[1:]), np.nan)
+        return self.from_start(int(time[0]), known + steps), np.concatenate([values[:known], empty])
+
     def _rows(self, time: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
         measured = _measured_step(time)
         off = np.flatnonzero((time - time[0]) % self.freq_s)

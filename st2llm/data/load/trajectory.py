@@ -16,7 +16,10 @@ from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Categories, ColumnType
 from st2llm.data.read.sequence_tables import SequenceTable
 from st2llm.errors import DataError
-from st2llm.types import Note, Provenance, Trajectory
+from st2llm.types import DAY_S, Note, Provenance, Trajectory
+
+_FUTURE_S = 366 * DAY_S
+"""Seconds after the last fix whose holidays are known, for predictions of the future."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,8 @@ def _objects(
     card: TrajectoryCard, fixes: Fixes, origin: Provenance, joined: TrajectorySideInformation
 ) -> list[Trajectory]:
     edges = fixes.offsets()
-    days = card_holidays(card, *(int(t * fixes.unit_s) for t in (fixes.time.min(), fixes.time.max())))
+    first, last = (int(t * fixes.unit_s) for t in (fixes.time.min(), fixes.time.max()))
+    days = card_holidays(card, first, last + _FUTURE_S)
     step = _step(card, fixes.unit_s)
     names = None if fixes.place is None else np.array([*fixes.place.names, ""], dtype=object)
     plan, task = card.plan(), dict(card.default_task)

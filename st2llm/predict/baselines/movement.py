@@ -1,7 +1,7 @@
 """Baselines for moving objects: forecast and recovered positions, and the next visited place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -150,12 +150,16 @@ def ranking_prediction(sample: Sample, order: Int64[np.ndarray, " option"]) -> P
     )
 
 
-def predictions_from_scores(
-    samples: Sequence[Sample], scores: Float64[np.ndarray, "sample option"]
+def predictions_from_log_probs(
+    samples: Sequence[Sample], log_probs: Float64[np.ndarray, "sample option"]
 ) -> list[Prediction]:
-    """Predictions from a score of each option; ties in the order of the options."""
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return [ranking_prediction(sample, row) for sample, row in zip(samples, order, strict=True)]
+    """Rankings with probabilities, from the log-probability of each option; ties in the order of the options."""
+    order = np.argsort(-log_probs, axis=1, kind="stable")
+    shares = np.exp(np.take_along_axis(log_probs, order, axis=1))
+    return [
+        replace(ranking_prediction(sample, row), probabilities=tuple(share.tolist()))
+        for sample, row, share in zip(samples, order, shares, strict=True)
+    ]
 
 
 def last_position(train: TrainingWindows) -> LastPosition:

@@ -10,15 +10,15 @@ from st2llm.encode.point_batch import PointScaler
 from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.tasks import Task
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, Serializer
 
 
 @runtime_checkable
 class Preprocessor(Protocol):
     """Fitted on training samples alone; then every arm of a comparison uses the same one.
 
-    data_family: `field` or `sequence`. slots: number of soft tokens of a sample. scaler: means and standard deviations
-    of the training values.
+    data_family: `field` or `sequence`. slots: number of soft tokens of a sample. template: writes the instructions, or
+    None. scaler: means and standard deviations of the training values.
     """
 
     @property
@@ -26,6 +26,9 @@ class Preprocessor(Protocol):
 
     @property
     def slots(self) -> int: ...
+
+    @property
+    def template(self) -> Serializer | None: ...
 
     @property
     def scaler(self) -> FieldScaler | PointScaler: ...

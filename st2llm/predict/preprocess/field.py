@@ -22,7 +22,7 @@ from st2llm.predict.baselines import (
 )
 from st2llm.predict.baselines.events import QUANTILE_LEVELS
 from st2llm.predict.baselines.fields import LastValue
-from st2llm.predict.baselines.movement import predictions_from_scores
+from st2llm.predict.baselines.movement import predictions_from_log_probs
 from st2llm.predict.preprocess.instruction import render_instruction, template_id
 from st2llm.tasks import Task
 from st2llm.types import DAY_S, Prediction, Sample, Serializer, TrainingWindows, check_training_windows
@@ -98,7 +98,7 @@ class FieldPreprocessor:
     ) -> list[Prediction]:
         """An arm's output as predictions in raw units; class scores as rankings."""
         if samples[0].task == "classify":
-            return predictions_from_scores(samples, outputs.cpu().numpy().astype(np.float64))
+            return predictions_from_log_probs(samples, outputs.cpu().numpy().astype(np.float64))
         rows = self.scaler.unscale(outputs.cpu().numpy().astype(np.float64), self._level(samples))
         return [window_prediction(sample, row) for sample, row in zip(samples, rows, strict=True)]
 

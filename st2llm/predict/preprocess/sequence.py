@@ -37,7 +37,7 @@ from st2llm.predict.baselines.movement import (
     VisitCounts,
     counts_all,
     counts_transitions,
-    predictions_from_scores,
+    predictions_from_log_probs,
 )
 from st2llm.predict.baselines.rule import window_prediction
 from st2llm.predict.preprocess.instruction import render_instruction, template_id
@@ -114,7 +114,7 @@ class SequencePreprocessor:
             return [self._next_event(sample, outputs, row) for row, sample in enumerate(samples)]
         rows = outputs.cpu().numpy().astype(np.float64)
         if self.shape.task in ("next-place", "classify"):
-            return predictions_from_scores(samples, rows)
+            return predictions_from_log_probs(samples, rows)
         if self.shape.task == "track":
             paths = [row[-len(s.time) :] for s, row in zip(samples, rows, strict=True)]
             return [

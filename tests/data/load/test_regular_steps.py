@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from st2llm.data import calendar
 from st2llm.data.load.regular_steps import RegularStep
 from st2llm.errors import DataError
 from st2llm.types import MONTH_S
@@ -105,3 +106,11 @@ def test_gaps_alone_are_no_other_step() -> None:
     time = np.concatenate([3600 * np.arange(12), 86_400 * 7 + 3600 * np.arange(12)])
     _, values, _ = RegularStep("tiny", "1h", 3600, "UTC").regular(time, np.ones((24, 1)))
     assert len(values) == 180
+
+
+def test_future_months_are_calendar_months() -> None:
+    time = MONTHLY.from_start(1_704_020_400, 2)  # 2024-01-01 in Auckland
+    longer, values = MONTHLY.with_future(time, np.ones((2, 1)), 3)
+    local = [calendar.local_iso(int(second), "Pacific/Auckland")[:10] for second in longer]
+    assert local == ["2024-01-01", "2024-02-01", "2024-03-01", "2024-04-01", "2024-05-01"]
+    assert np.isnan(values[2:]).all() and values[:2].tolist() == [[1.0], [1.0]]
