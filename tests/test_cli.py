@@ -25,6 +25,7 @@ COMMANDS = [
     "data fetch",
     "data instruct",
     "prompt",
+    "ask",
     "check-description",
     "pretrain",
     "predict",

@@ -2,7 +2,6 @@
 
 import errno
 import io
-import re
 import shlex
 import sys
 import traceback
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from st2llm.cli import comparison, data, environment, listing, prompts, training
-from st2llm.cli.terminal import Verbosity, use_verbosity
+from st2llm.cli.terminal import Verbosity, use_verbosity, visible
 from st2llm.errors import St2llmError
 
 app = typer.Typer(
@@ -81,17 +80,6 @@ def _message(error: Exception) -> str:
     )
 
 
-def _visible(message: str) -> str:
-    """The message with control characters written out: what it quotes may hold commands to the terminal."""
-    return re.sub(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", _written_out, message
-    )
-
-
-def _written_out(character: re.Match[str]) -> str:
-    return character[0].encode("unicode_escape").decode("ascii")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0 done, 1 failed, 2 usage error, 130 interrupted.
 
@@ -118,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if "--debug" in given:
             traceback.print_exc()
-        typer.echo(f"error: {_visible(_message(error))}", err=True)
+        typer.echo(f"error: {visible(_message(error))}", err=True)
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""`st2llm prompt` and `st2llm check-description`: the prompt of a test sample, and a check of what was answered."""
+"""`st2llm prompt`, `ask` and `check-description`: the prompt of a test sample, its answer, and a check of a text."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from st2llm.cli.completion import complete_template
 from st2llm.cli.options import AsJson, Data, Llm, example
-from st2llm.cli.terminal import print_json, print_note
+from st2llm.cli.terminal import print_json, print_note, visible
 
 app = typer.Typer()
 
@@ -24,6 +24,10 @@ Index = Annotated[int, typer.Option("--index", metavar="N", help="Index of the t
 Place = Annotated[str | None, typer.Option("--place", metavar="ID", help="Ask for this place only.")]
 History = Annotated[int | None, typer.Option("--history", metavar="N", help="Number of observed steps.")]
 Horizon = Annotated[int | None, typer.Option("--horizon", metavar="N", help="Number of predicted steps.")]
+Budget = Annotated[
+    int | None,
+    typer.Option("--budget", metavar="TOKENS", help="Truncate the prompt to at most this many tokens."),
+]
 
 
 @app.command(
@@ -39,10 +43,7 @@ def prompt(
     place: Place = None,
     history: History = None,
     horizon: Horizon = None,
-    budget: Annotated[
-        int | None,
-        typer.Option("--budget", metavar="TOKENS", help="Truncate the prompt to at most this many tokens."),
-    ] = None,
+    budget: Budget = None,
     as_json: AsJson = False,
     lint: Annotated[
         bool,
@@ -70,6 +71,47 @@ def prompt(
         raise typer.Exit(1)
     if lint:
         print_note("lint: clean, no leak of the answer was found")
+
+
+@app.command(
+    epilog=example(
+        "st2llm ask graph/forecast --data auckland-pedestrians --place 45-queen-street --llm smollm2-135m"
+    )
+)
+def ask(
+    template: Template,
+    data: Data,
+    llm: Annotated[
+        str,
+        typer.Option(
+            "--llm",
+            metavar="NAME",
+            help="The model to ask: smollm2-135m, a Hugging Face id, a folder, openai:URL#MODEL, or a run of finetune.",
+        ),
+    ],
+    index: Index = 0,
+    place: Place = None,
+    history: History = None,
+    horizon: Horizon = None,
+    budget: Budget = None,
+    as_json: AsJson = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Plot what was read into this PNG file.")
+    ] = None,
+) -> None:
+    """Ask a language model about one test sample: print the prompt, its answer, and the values read from it."""
+    from st2llm.commands.ask import ask as ask_model
+    from st2llm.commands.ask import plot_answer
+    from st2llm.commands.prompt import PromptRequest
+
+    asked = ask_model(PromptRequest(template, data, llm, index, place, history, horizon, budget))
+    if as_json:
+        print_json(asked.record())
+    else:
+        typer.echo(visible("\n".join(asked.lines())))
+    if plot is not None:
+        plot_answer(asked, plot)
+        typer.echo(f"Plot: {plot}", err=as_json)
 
 
 @app.command(

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,17 @@ def print_note(text: str) -> None:
     """Prints a line on stderr, beside the output of the command; nothing with `--quiet`."""
     if not is_quiet():
         typer.echo(text, err=True)
+
+
+def visible(message: str) -> str:
+    """The text with control characters written out: what it quotes may hold commands to the terminal."""
+    return re.sub(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", _written_out, message
+    )
+
+
+def _written_out(character: re.Match[str]) -> str:
+    return character[0].encode("unicode_escape").decode("ascii")
 
 
 def print_json(content: object) -> None:

@@ -202,7 +202,9 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def read_base(folder: Path) -> dict[str, Any]:
-    """The language model that base.json of a checkpoint folder names. Raises ConfigError where it cannot be read."""
+    """The language model that base.json of a checkpoint folder names. Raises ConfigError where there is none."""
+    if not (folder / BASE).exists():
+        raise ConfigError(f"{folder} holds no {BASE}: it was trained without a language model.")
     return _read_json(folder / BASE)
 
 
@@ -281,6 +283,11 @@ def load_heads(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     return matching
 
 
+def base_model_id(folder: Path) -> str:
+    """The name of the language model that a checkpoint was trained on. Raises ConfigError where there is none."""
+    return str(read_base(read_checkpoint(folder).folder)["id"])
+
+
 def load_finetuned_llm(folder: Path, *, dtype: str = "auto") -> LanguageModel:
     """The language model of a checkpoint with its trained weights merged, without adapters.
 
@@ -289,8 +296,6 @@ def load_finetuned_llm(folder: Path, *, dtype: str = "auto") -> LanguageModel:
     the one it was trained on.
     """
     checkpoint_folder = read_checkpoint(folder).folder
-    if not (checkpoint_folder / BASE).exists():
-        raise ConfigError(f"{folder} holds no {BASE}: it was trained without a language model.")
     base = read_base(checkpoint_folder)
     llm = require_local(load_llm(str(base["id"]), depth=int(base["depth"]), dtype=dtype))
     check_base_model(checkpoint_folder, llm)
