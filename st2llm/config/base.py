@@ -7,8 +7,9 @@ from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from st2llm.config.explain import explain, models_in
 from st2llm.config.safe_yaml import load_yaml
-from st2llm.errors import ConfigError, nearest
+from st2llm.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 _reported: set[tuple[str, str]] = set()
@@ -56,12 +57,11 @@ def parse(content: Any, *, into: type[S], where: str) -> S:
     """Typed settings from a mapping. Raises ConfigError that names file, key, what was expected and what came."""
     if not isinstance(content, Mapping):
         raise ConfigError(f"{where} should hold `key: value` lines, but it holds {type(content).__name__}.")
+    present = present_names(content, into=into, where=where)
     try:
-        return into.model_validate(present_names(content, into=into, where=where))
+        return into.model_validate(present)
     except ValidationError as error:
-        raise ConfigError(
-            f"{where}: " + "; ".join(_explain(item, into) for item in error.errors())
-        ) from error
+        raise ConfigError(f"{where}: {explain(error, present, into)}") from error
 
 
 def upgrade(content: Mapping[str, Any], *, into: type[Settings]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _present_below(value: Any, annotation: Any, path: tuple[str, ...], where: st
     if get_origin(annotation) in (dict, Mapping):
         inner = get_args(annotation)[1]
         return {key: _present_below(item, inner, (*path, str(key)), where) for key, item in value.items()}
-    for model in _models_in(annotation):
+    for model in models_in(annotation):
         if issubclass(model, Settings):
             value = _present(value, model, path, where)
     return value
@@ -144,31 +144,3 @@ def _report(where: str, key: str, new: str) -> None:
         _log.warning(
             "%s: the key '%s' is now called '%s'. Its earlier name is still accepted.", where, key, new
         )
-
-
-def _explain(item: Any, into: type[BaseModel]) -> str:
-    steps = [str(step) for step in item["loc"]]
-    key = ".".join(steps) or "the file"
-    if item["type"] == "extra_forbidden":
-        known = _keys_at(into, steps[:-1])
-        return f"unknown key {key!r}. {nearest(steps[-1], known)}"
-    if item["type"] == "missing":
-        return f"the key {key!r} is missing"
-    came = repr(item.get("input"))
-    return f"{key}: {item['msg']}, but it is {came[:80]}"
-
-
-def _keys_at(model: type[BaseModel], steps: list[str]) -> list[str]:
-    """The keys that are known where `steps` lead to, through nested models, lists and mappings."""
-    for step in steps:
-        field = model.model_fields.get(step)
-        inner = _models_in(field.annotation) if field is not None else []
-        if inner:
-            model = inner[0]
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
