@@ -30,7 +30,7 @@ def local_folder(source: str | Path, *, revision: str | None = None) -> Path:
         raise ConfigError(
             f"There is no folder {source}, and it is no repository of a hub. Give an existing folder, or owner/name."
         )
-    offline = os.environ.get("ST2LLM_OFFLINE", "0") not in ("", "0")
+    offline = _is_offline()
     try:
         return Path(snapshot_download(name, revision=revision, local_files_only=offline))
     except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
@@ -51,11 +51,28 @@ def upload(folder: Path, repository: str) -> str:
 
     repository: owner/name. Raises StorageError where the hub refuses, or cannot be reached.
     """
+    require_network(f"{PREFIX}{repository}")
     api = HfApi()
     try:
         api.create_repo(repository, exist_ok=True, private=True)
         return str(api.upload_folder(repo_id=repository, folder_path=str(folder)))
-    except (HfHubHTTPError, HFValidationError, HTTPError) as error:
+    except (HfHubHTTPError, HFValidationError) as error:
         raise StorageError(
-            f"The hub refused {PREFIX}{repository}: {error}. Log in (hf auth login), or check the name and the network."
+            f"The hub refused {PREFIX}{repository}: {error}. Log in (hf auth login), or check the name."
         ) from error
+    except (HTTPError, ConnectionError, TimeoutError) as error:
+        raise StorageError(
+            f"The hub could not be reached for {PREFIX}{repository}: {error}. Check the network, or name a folder."
+        ) from error
+
+
+def require_network(target: str) -> None:
+    """Raises StorageError where the network must not be used. target: what would be written, for the message."""
+    if _is_offline():
+        raise StorageError(
+            f"{target} is on the hub, but ST2LLM_OFFLINE forbids to use the network. Unset it, or name a folder."
+        )
+
+
+def _is_offline() -> bool:
+    return os.environ.get("ST2LLM_OFFLINE", "0") not in ("", "0")

@@ -15,12 +15,13 @@ from st2llm.llm.model_files import LAYOUT_VERSION, MANIFEST, PACKAGED_MODELS, re
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A data set or language model. is_local: whether it can be used without the network."""
+    """A data set or language model. is_local: whether it can be used without the network. obtain: how to get it."""
 
     name: str
     kind: str
     is_local: bool
     about: str
+    obtain: str
 
     def row(self) -> list[str]:
         return [self.name, self.kind, "yes" if self.is_local else "no", self.about]
@@ -62,13 +63,21 @@ def _data(name: str) -> CatalogEntry:
         is_local = False
     every = getattr(described, "freq", "")  # a regular step is a key of graph and grid cards alone
     parts = [f"{described.quantity}{f', every {every}' if every else ''}", described.licence]
-    return CatalogEntry(name, described.kind, is_local, "; ".join(part for part in parts if part))
+    about = "; ".join(part for part in parts if part)
+    can_fetch = described.source is not None and bool(described.source.origin)
+    obtain = _fetch_command(name) if can_fetch or not described.obtain else f"get it from {described.obtain}"
+    return CatalogEntry(name, described.kind, is_local, about, obtain)
+
+
+def _fetch_command(name: str) -> str:
+    return f"st2llm data fetch {name}"
 
 
 def _model(name: str) -> CatalogEntry:
     model = PACKAGED_MODELS[name]
     folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT_VERSION}"
-    return CatalogEntry(name, "language model", (folder / MANIFEST).is_file(), model.requirement)
+    is_local = (folder / MANIFEST).is_file()
+    return CatalogEntry(name, "language model", is_local, model.requirement, _fetch_command(name))
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def _cache() -> list[Finding]:
         ),
     ]
     for item in catalog.entries():
-        value = "here" if item.is_local else f"missing: st2llm data fetch {item.name}"
+        value = "here" if item.is_local else f"missing: {item.obtain}"
         findings.append(Finding("cache", f"{item.kind} {item.name}", value, well=item.is_local))
     return findings
 

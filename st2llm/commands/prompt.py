@@ -15,7 +15,7 @@ from st2llm.serialize.lint.leaks import lint
 from st2llm.serialize.questions import QuestionAnswer as Asking
 from st2llm.serialize.questions import generate_questions
 from st2llm.serialize.questions import question_sample as put
-from st2llm.serialize.template.template import Template, load_prompt
+from st2llm.serialize.template.template import Template, load_prompt, template_names
 from st2llm.types import Container, Prompt, Sample, SampleSequence, TrainingWindows
 
 _DEFAULT_STEPS = 24
@@ -82,16 +82,42 @@ def render_prompt(question: PromptRequest) -> RenderedPrompt:
     first = _first(data)
     if first.kind != template.head.kind:
         raise ConfigError(
-            f"Template {template.id} is for {template.head.kind} data, but {first.name} is of kind {first.kind}. Take "
-            f"a template {first.kind}/{template.head.task}."
+            f"Template {template.id} is for {template.head.kind} data, but {first.name} is of kind {first.kind}. "
+            f"{_template_hint(first.kind, template.head.task)}"
         )
     task = task_for(template.head.task, data, question.history, question.horizon)
+    _refuse_unused_lengths(task, question)
     parts = split(data, task, stride=_stride(first, task))
     sample = _narrow(template, _sample_at(parts.test, question.index, first.name, task), question)
     examples = _examples(template, parts.train, sample, question.examples)
     tokenizer = load_tokenizer(question.llm) if question.llm is not None else None
     prompt = template.render(sample, budget=question.budget, tokenizer=tokenizer, examples=examples)
     return RenderedPrompt(template, sample, prompt, tuple(examples))
+
+
+def _template_hint(kind: str, task: str) -> str:
+    """Which templates exist for a kind of data: that of the same task, else those of its tasks."""
+    names = template_names(kind)
+    if f"{kind}/{task}" in names:
+        return f"Take {kind}/{task}."
+    return f"Take one of {', '.join(name for name in names if '.' not in name)}."
+
+
+def _refuse_unused_lengths(task: tasks.Task, question: PromptRequest) -> None:
+    """Raises ConfigError where the request gives a length that the task does not have."""
+    takes = _length_options(task)
+    for option, value in (("--history", question.history), ("--horizon", question.horizon)):
+        if value is not None and option not in takes:
+            raise ConfigError(
+                f"{option} {value} has no effect: the task {task.type} of this prompt has no such length. Leave it "
+                f"out{f', or give {takes[0]}' if takes else ''}."
+            )
+
+
+def _length_options(task: tasks.Task) -> list[str]:
+    """The options of `st2llm prompt` that change a task."""
+    names = {field.name for field in fields(task)}  # type: ignore[arg-type]
+    return [option for option, keys in _LENGTH_KEYS.items() if names & set(keys)]
 
 
 def task_for(
@@ -113,6 +139,8 @@ def task_for(
         return _with_lengths(default, history or min(length, _DEFAULT_STEPS) if short else history, horizon)
     if word in _TASK_FACTORIES:
         return _TASK_FACTORIES[word](length, horizon)
+    if first.kind == "event":
+        return tasks.next_event(length)
     missing = [name for name, value in (("--history", history), ("--horizon", horizon)) if value is None]
     if not missing or (default is not None and word == "forecast"):
         return tasks.forecast(history or max(1, length - 1), horizon or 1)
@@ -122,6 +150,11 @@ def task_for(
     )
 
 
+_LENGTH_KEYS: Mapping[str, tuple[str, ...]] = {
+    "--history": ("history", "length"),
+    "--horizon": ("horizon", "span"),
+}
+"""The fields of a task that an option sets: the first of them that the task has."""
 _DESCRIPTIVE = ("describe", "question-answer", "anomaly")
 
 
@@ -156,7 +189,7 @@ def _with_lengths(task: tasks.Task, history: int | None, horizon: int | None) ->
     """The task with another history (the length of masks) and horizon (the span of a recovery), where it has them."""
     field_names = {field.name for field in fields(task)}  # type: ignore[arg-type]
     changes: dict[str, int] = {}
-    for value, names in ((history, ("history", "length")), (horizon, ("horizon", "span"))):
+    for value, names in zip((history, horizon), _LENGTH_KEYS.values(), strict=True):
         name = next((name for name in names if name in field_names), None)
         if value is not None and name is not None:
             changes[name] = value
@@ -179,9 +212,16 @@ def _sample_at(test: SampleSequence, index: int, name: str, task: tasks.Task) ->
     if not 0 <= index < len(test):
         raise DataError(
             f"--index {index} is not in the test part of {name}: it has {len(test)} test samples for {task.name}. "
-            f"Count from 0, or choose a shorter --history and --horizon."
+            f"{_index_hint(len(test), task)}"
         )
     return test[index]
+
+
+def _index_hint(count: int, task: tasks.Task) -> str:
+    if count:
+        return f"Count from 0 to {count - 1}."
+    options = " or ".join(_length_options(task))
+    return f"Choose a shorter {options}." if options else "Take a split with a larger test part."
 
 
 def _narrow(template: Template, sample: Sample, question: PromptRequest) -> Sample:

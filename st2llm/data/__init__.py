@@ -164,6 +164,8 @@ def _pins(data_card: card.Card) -> dict[str, tuple[str, str | None]]:
 def _fetched(data_card: card.Card, folder: Path, missing: list[str], folders: list[Path]) -> dict[str, Path]:
     pins, source = _pins(data_card), data_card.source
     if source is None or not source.origin or (source.files and any(name not in pins for name in missing)):
+        if data_card.obtain:
+            raise DataError(_obtain_by_hand(data_card, missing))
         absent = next((name for name in missing if name not in pins), missing[0])
         raise DataError(
             f"{data_card.name}: there is no file {absent!r} in {' or '.join(map(str, folders))}. Put it there, "
@@ -174,3 +176,18 @@ def _fetched(data_card: card.Card, folder: Path, missing: list[str], folders: li
     wanted = source.model_copy(update={"files": dict(names.values())})
     paths = fetch.fetch(wanted, folder=folder, hint=f"st2llm data fetch {data_card.name}")
     return {name: paths[inner] for name, (inner, _) in names.items()}
+
+
+def _obtain_by_hand(data_card: card.Card, missing: list[str]) -> str:
+    """Where a person gets the missing files of a card, and where to put them."""
+    root = os.environ.get("ST2LLM_DATA")
+    if root:
+        target = f"into {Path(root).expanduser() / data_card.data_folder()}"
+    else:
+        target = (
+            f"into DATA/{data_card.data_folder()} for a folder DATA of your own, and set ST2LLM_DATA to DATA"
+        )
+    return (
+        f"{data_card.name}: no command can download {', '.join(missing)}. Get the files from {data_card.obtain} and "
+        f"put them {target}."
+    )

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from st2llm.errors import ConfigError, StorageError
-from st2llm.hub import PREFIX, upload
+from st2llm.hub import PREFIX, require_network, upload
 from st2llm.llm.model_files import resolve
 from st2llm.model import checkpoint
 from st2llm.model.adapter_card import merged_card
@@ -27,6 +27,8 @@ def push_checkpoint(folder: Path, target: str, *, merged: bool = False) -> str:
     loaded = checkpoint.read_checkpoint(folder)
     _refuse_links_outside(loaded.folder)
     is_folder = not target.startswith(PREFIX)
+    if not is_folder:
+        require_network(target)
     if is_folder and Path(target).exists():
         raise ConfigError(f"{target} exists already. Name a new folder, or remove this one first.")
     with tempfile.TemporaryDirectory(dir=Path(target).absolute().parent if is_folder else None) as temporary:

@@ -67,6 +67,6 @@ def test_the_variables_turn_off_the_bars_of_the_libraries_themselves():
 @pytest.mark.slow
 def test_lists_and_findings_as_json():
     entries = json.loads(run_cli("data", "list", "--json").stdout)
-    assert set(entries[0]) == {"name", "kind", "is_local", "about"}
+    assert set(entries[0]) == {"name", "kind", "is_local", "about", "obtain"}
     findings = json.loads(run_cli("doctor", "--json").stdout)
     assert set(findings[0]) == {"group", "name", "value", "well"}

@@ -4,8 +4,8 @@ import pytest
 
 from st2llm import data
 from st2llm.commands import catalog
-from st2llm.data.card import CARDS
-from st2llm.errors import ConfigError
+from st2llm.data.card import CARDS, read_card
+from st2llm.errors import ConfigError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +46,27 @@ def test_data_in_the_data_folder_counts_as_here_without_a_cache(tmp_path, monkey
     assert _here()["own"] is True
 
 
+def test_files_that_no_command_downloads_are_said_to_be_got_by_hand(monkeypatch, tmp_path):
+    items = {item.name: item for item in catalog.entries()}
+    assert items["auckland-pedestrians"].obtain == "st2llm data fetch auckland-pedestrians"
+    assert items["metr-la"].obtain.startswith("get it from https://")
+    with pytest.raises(
+        DataError, match=r"metr-la: no command can download metr-la.h5, .* set ST2LLM_DATA to"
+    ):
+        catalog.fetch("metr-la")
+    monkeypatch.setenv("ST2LLM_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=rf"Get the files from https://.* into {tmp_path}/graph/metr_la\."):
+        catalog.fetch("metr-la")
+
+
+def test_a_shipped_card_says_how_its_files_are_got():
+    for name in data.cards():
+        card = read_card(data.card_path(name))
+        downloaded = card.source is not None and bool(card.source.origin)
+        shipped = data.card_path(name).with_name("files").joinpath(f"{name}.csv").is_file()
+        assert bool(card.obtain) == (not downloaded and not shipped), name
+
+
 @pytest.mark.parametrize("before", [None, "0", "1"])
 def test_looking_leaves_the_offline_switch_as_it_was(before, monkeypatch):
     monkeypatch.delenv("ST2LLM_OFFLINE", raising=False)
@@ -67,3 +88,14 @@ def test_fetching_a_card_with_its_files_beside_it_names_their_folder(tmp_path):
     card.write_text("name: own\nkind: graph\nvalues: own.csv\nfreq: 1h\nstart: 2024-01-01\nquantity: cars\n")
     (tmp_path / "own.csv").write_text("a\n1\n")
     assert catalog.fetch(str(card)) == tmp_path
+
+
+def test_where_files_are_got_is_no_part_of_the_hash_of_the_data(tmp_path, monkeypatch):
+    plain = "name: own\nkind: graph\nvalues: own.csv\nfreq: 1h\nstart: 2024-01-01\n"
+    (tmp_path / "own.csv").write_text("a\n1\n2\n")
+    hashes = []
+    for number, card in enumerate((plain, plain + "obtain: a neighbour\n")):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(card)
+        hashes.append(data.load_data(path).provenance.sha256)
+    assert hashes[0] == hashes[1]

@@ -86,13 +86,43 @@ def test_a_question_may_be_about_a_place():
 
 
 def test_an_index_beyond_the_test_part_says_how_many_there_are():
-    with pytest.raises(DataError, match=r"--index 99 is not in the test part of tiny-graph: it has \d+"):
+    with pytest.raises(
+        DataError, match=r"not in the test part of tiny-graph: it has \d+.*Count from 0 to \d+\.$"
+    ):
         render_prompt(PromptRequest("graph/forecast", "graph", index=99))
 
 
-def test_a_template_of_another_kind_is_refused_with_the_right_name():
-    with pytest.raises(ConfigError, match="Take a template grid/forecast"):
-        render_prompt(PromptRequest("graph/forecast", "grid"))
+@pytest.mark.parametrize(
+    ("template", "data", "says"),
+    [
+        ("graph/forecast", "grid", "Take grid/forecast."),
+        ("graph/forecast", "event", "Take one of event/describe, event/next-event, event/question-answer."),
+        ("event/next-event", "graph", "Take one of graph/anomaly, graph/describe, graph/forecast, "),
+    ],
+)
+def test_a_template_of_another_kind_is_refused_with_names_that_exist(template, data, says):
+    with pytest.raises(ConfigError) as refused:
+        render_prompt(PromptRequest(template, data))
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "says"),
+    [
+        ("event/next-event", {"horizon": 3}, "--horizon 3 has no effect: the task next-event"),
+        ("event/question-answer", {"horizon": 3}, "Leave it out, or give --history"),
+        ("graph/krige", {"horizon": 3}, "--horizon 3 has no effect: the task krige"),
+    ],
+)
+def test_a_length_that_the_task_does_not_have_is_refused(template, given, says):
+    with pytest.raises(ConfigError, match=says):
+        render_prompt(PromptRequest(template, template.partition("/")[0], **given))
+
+
+def test_events_without_a_task_in_the_card_are_described_without_a_horizon():
+    bare = DATA["event"]
+    bare = type(bare)(**{**vars(bare), "default_task": {}})
+    assert task_for("describe", bare).type == "next-event"
 
 
 def test_a_budget_needs_a_language_model():

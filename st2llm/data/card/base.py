@@ -55,15 +55,17 @@ class HolidayRule(Settings):
 class Card(Settings):
     """The keys of every kind of data. Further keys depend on `kind`.
 
-    folder: the folder of the files below `$ST2LLM_DATA`, by default `<kind>/<name with _>`. timezone: of the calendar:
-    hours and days of prompts, profiles, blocks and splits. stamps: the time zone in which timestamps without an offset
-    are written, in the files and in the card; by default that of the calendar.
+    folder: the folder of the files below `$ST2LLM_DATA`, by default `<kind>/<name with _>`. obtain: where a person gets
+    files that no command can download, as their source takes no address for them. timezone: of the calendar: hours and
+    days of prompts, profiles, blocks and splits. stamps: the time zone in which timestamps without an offset are
+    written, in the files and in the card; by default that of the calendar.
     """
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
     kind: str
     source: Source | None = None
     folder: str | None = None
+    obtain: str = ""
     timezone: str = "UTC"
     written_in: str | None = Field(None, alias="stamps")
     quantity: str = "values"

@@ -43,8 +43,11 @@ def _value_files(card: Card, files: Iterable[str]) -> list[str]:
 
 
 def _hashed_keys(card: Card) -> dict[str, Any]:
-    """The keys of a card that enter its hash, under their earliest names, so that a renamed key keeps the hash."""
-    keys = card.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    """The keys of a card that enter its hash, under their earliest names, so that a renamed key keeps the hash.
+
+    Where a person gets the files is no property of the data.
+    """
+    keys = card.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"obtain"})
     if card.kind == "graph" and "clock" in keys.get("time", {}):
         time = dict(keys["time"])
         keys["time"] = {**time, "hour": time.pop("clock")}

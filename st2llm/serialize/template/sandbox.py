@@ -1,7 +1,7 @@
 """A restricted Jinja for untrusted templates: a small subset that always terminates and sees only its variables."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes, pass_context
@@ -162,7 +162,7 @@ def _join(context: Context, value: Iterable[Any], d: str = "", attribute: str | 
     pieces: list[str] = []
     size = 0
     for item in counter(value):
-        piece = str(item if read is None else read(item))
+        piece = str(_text_only(item if read is None else read(item)))
         pieces.append(piece)
         size += len(piece) + len(d)
         if size > MAX_TEXT:
@@ -178,14 +178,27 @@ def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
     def measured(context: Context, value: Any, *arguments: Any) -> Any:
         if isinstance(value, Sized):
             context[_COUNTER_NAME].add_characters(len(value))
-        return function(value, *arguments)
+        return function(_text_only(value), *arguments)
 
     return measured
 
 
+def _text_only(value: Any) -> Any:
+    """The value, if it is text, a number or has words of its own. Raises SecurityError for what prints as code."""
+    if isinstance(value, str | int | float) or type(value).__str__ is not object.__str__:
+        return value
+    if isinstance(value, Iterable):
+        raise SecurityError(
+            "it prints a whole list. Loop over it, as in {% for line in history %}{{ line.label }}:{{ line.numbers }}"
+            "{% endfor %}, or use join"
+        )
+    parts = ", ".join(f".{field.name}" for field in fields(value)) if is_dataclass(value) else "its parts"
+    raise SecurityError(f"it prints a whole {type(value).__name__}. Print {parts} of it")
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
+        undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_text_only
     )
     environment.globals["range"] = _range
     environment.filters["join"] = _join

@@ -295,6 +295,12 @@ def load_prompt(name: str, root: Path | None = None) -> Template:
     return parse_template(_read_source(path), where=str(path))
 
 
+def template_names(kind: str) -> list[str]:
+    """The names of all templates for a kind of data, sorted."""
+    paths = recipes.listing("prompts", f"{kind}/*.md") if kind in KINDS else []
+    return sorted(f"{kind}/{path.stem}" for path in paths)
+
+
 def parse_template(source: str, where: str) -> Template:
     """Parses the source of a template. Raises ConfigError where it is wrong."""
     head_text, body_text = _split_source(source, where)
@@ -319,9 +325,8 @@ def _find_template(name: str) -> Path:
     for root in recipes.roots():
         if (path := root / "prompts" / f"{name}.md").is_file():
             return path
-    available = [
-        "/".join(path.parts[-2:]).removesuffix(".md") for path in recipes.listing("prompts", "*/*.md")
-    ]
+    kind = name.partition("/")[0]
+    available = template_names(kind) or [each for known in KINDS for each in template_names(known)]
     raise ConfigError(f"There is no template {name!r}. {nearest(name, available)}")
 
 

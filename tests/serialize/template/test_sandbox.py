@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 
 from st2llm.errors import ConfigError
@@ -111,3 +113,26 @@ def test_literals_are_the_text_and_constants_but_no_variables():
     literals = body("Sum {{ 3 }}21{{ place }}{% for v in [12, 8] %}{{ v }}{% endfor %}", "place").literals
     assert literals.startswith("Sum 321\n")
     assert literals.split()[-2:] == ["12", "8"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    label: str
+    numbers: str
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("{{ history }}", r"prints a whole list. Loop over it, as in \{% for line in history %\}"),
+        ("{% for line in history %}{{ line }}{% endfor %}", "whole Reading. Print .label, .numbers of it"),
+        ("{{ history | first }}", "whole Reading"),
+        ("{{ history | join(', ') }}", "whole Reading"),
+        ("{{ history | upper }}", "whole list"),
+        ("{{ nothing }}", "whole NoneType"),
+    ],
+)
+def test_a_list_or_an_object_is_never_printed_as_code(source, says):
+    variables = {"history": (Reading("Mon", "1,2"), Reading("Tue", "3,4")), "nothing": None}
+    with pytest.raises(ConfigError, match=says):
+        body(source, "history", "nothing").render(variables)
