@@ -185,7 +185,9 @@ def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _text_only(value: Any) -> Any:
     """The value, if it is text, a number or has words of its own. Raises SecurityError for what prints as code."""
-    if isinstance(value, str | int | float) or type(value).__str__ is not object.__str__:
+    if isinstance(value, str | int | float) or any(
+        "__str__" in vars(base) for base in type(value).__mro__[:-1]
+    ):
         return value
     if isinstance(value, Iterable):
         raise SecurityError(
