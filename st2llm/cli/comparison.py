@@ -72,6 +72,7 @@ def compare(
         limit=limit,
         resume=resume,
         prune=prune,
+        save_arms=save_arms,
         progress=not is_quiet(),
     )
     print_rich(report.table())
