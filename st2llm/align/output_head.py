@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from st2llm.encode.field_batch import FieldBatch
+from st2llm.encode.linear import Linear
 from st2llm.encode.point_batch import PointBatch
 
 
@@ -20,9 +21,9 @@ class ValueHead(nn.Module):
         super().__init__()
         self.d_st, self.context, self.horizon, self.channels = d_st, context, horizon, channels
         self.net = (
-            nn.Identity() if linear else nn.Sequential(nn.LayerNorm(d_st), nn.Linear(d_st, d_st), nn.GELU())
+            nn.Identity() if linear else nn.Sequential(nn.LayerNorm(d_st), Linear(d_st, d_st), nn.GELU())
         )
-        self.out = nn.Linear(d_st, horizon * channels)
+        self.out = Linear(d_st, horizon * channels)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -48,8 +49,8 @@ class ClassificationHead(nn.Module):
 
     def __init__(self, d_st: int, classes: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.LayerNorm(d_st), nn.Linear(d_st, d_st), nn.GELU())
-        self.out = nn.Linear(d_st, classes)
+        self.net = nn.Sequential(nn.LayerNorm(d_st), Linear(d_st, d_st), nn.GELU())
+        self.out = Linear(d_st, classes)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from st2llm.align.prototypes import EmbeddingVocabulary, Prototypes, build_prototypes
 from st2llm.config.model import Projection
+from st2llm.encode.linear import Linear
 from st2llm.errors import ConfigError
 
 _HEADS = 4
@@ -21,7 +22,7 @@ class LinearProjection(nn.Module):
     def __init__(self, d_st: int, d_lm: int, *, token_rms: float) -> None:
         super().__init__()
         self.d_st, self.d_lm, self.token_rms = d_st, d_lm, token_rms
-        self.net = nn.Sequential(nn.Linear(d_st, d_lm), nn.RMSNorm(d_lm))
+        self.net = nn.Sequential(Linear(d_st, d_lm), nn.RMSNorm(d_lm))
 
     def forward(self, z: Float[Tensor, "batch slot {self.d_st}"]) -> Float[Tensor, "batch slot {self.d_lm}"]:
         tokens: Tensor = self.net(z)
@@ -33,7 +34,7 @@ class MLPProjection(LinearProjection):
 
     def __init__(self, d_st: int, d_lm: int, *, token_rms: float) -> None:
         super().__init__(d_st, d_lm, token_rms=token_rms)
-        self.net = nn.Sequential(nn.Linear(d_st, d_lm), nn.GELU(), nn.Linear(d_lm, d_lm), nn.RMSNorm(d_lm))
+        self.net = nn.Sequential(Linear(d_st, d_lm), nn.GELU(), Linear(d_lm, d_lm), nn.RMSNorm(d_lm))
 
 
 class Resampler(nn.Module):
@@ -73,10 +74,10 @@ class ReprogrammingProjection(nn.Module):
         self.d_st, self.d_lm, self.token_rms = d_st, d_lm, token_rms
         self.prototypes = prototypes
         self.width = max(8, d_st // _HEADS)
-        self.query = nn.Linear(d_st, _HEADS * self.width)
-        self.key = nn.Linear(d_lm, _HEADS * self.width)
-        self.value = nn.Linear(d_lm, _HEADS * self.width)
-        self.out = nn.Sequential(nn.Linear(_HEADS * self.width, d_lm), nn.RMSNorm(d_lm))
+        self.query = Linear(d_st, _HEADS * self.width)
+        self.key = Linear(d_lm, _HEADS * self.width)
+        self.value = Linear(d_lm, _HEADS * self.width)
+        self.out = nn.Sequential(Linear(_HEADS * self.width, d_lm), nn.RMSNorm(d_lm))
 
     def forward(self, z: Float[Tensor, "batch slot {self.d_st}"]) -> Float[Tensor, "batch slot {self.d_lm}"]:
         b, s, _ = z.shape
@@ -174,8 +175,8 @@ class DownProjection(nn.Module):
     def __init__(self, d_lm: int, d_st: int) -> None:
         super().__init__()
         self.d_lm, self.d_st = d_lm, d_st
-        self.slot = nn.Sequential(nn.RMSNorm(d_lm), nn.Linear(d_lm, d_st))
-        self.word = nn.Sequential(nn.RMSNorm(d_lm), nn.Linear(d_lm, d_st))
+        self.slot = nn.Sequential(nn.RMSNorm(d_lm), Linear(d_lm, d_st))
+        self.word = nn.Sequential(nn.RMSNorm(d_lm), Linear(d_lm, d_st))
         self.prompt_norm = PromptNorm(d_lm)
 
     @torch.no_grad()
@@ -209,9 +210,7 @@ class AttentionDownProjection(DownProjection):
 
     def __init__(self, d_lm: int, d_st: int) -> None:
         super().__init__(d_lm, d_st)
-        self.query = nn.Sequential(
-            nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st), nn.LayerNorm(d_st)
-        )
+        self.query = nn.Sequential(Linear(d_st, d_st), nn.GELU(), Linear(d_st, d_st), nn.LayerNorm(d_st))
         self.attention = nn.MultiheadAttention(d_st, _HEADS, batch_first=True)
 
     def forward(

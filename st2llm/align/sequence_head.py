@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from st2llm.align.output_head import ClassificationHead
+from st2llm.encode.linear import Linear
 from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import SequenceShape
 
@@ -30,11 +31,11 @@ class NextPlaceHead(nn.Module):
         super().__init__()
         self.codes = shape.codes
         self.norm = nn.LayerNorm(d_st)
-        self.query, self.key = nn.Linear(d_st, d_st), nn.Linear(d_st, d_st)
-        last = nn.Linear(d_st, 1)
-        self.point = nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), last)
-        self.gate = nn.Linear(d_st, 1)
-        self.out = nn.Linear(d_st, shape.codes)
+        self.query, self.key = Linear(d_st, d_st), Linear(d_st, d_st)
+        last = Linear(d_st, 1)
+        self.point = nn.Sequential(Linear(d_st, d_st), nn.GELU(), last)
+        self.gate = Linear(d_st, 1)
+        self.out = Linear(d_st, shape.codes)
         for layer in (last, self.query, self.out, self.gate):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -111,8 +112,8 @@ class NextEventHead(nn.Module):
     def __init__(self, d_st: int, shape: SequenceShape) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_st)
-        self.hidden = nn.Sequential(nn.Linear(d_st, 2 * d_st), nn.GELU())
-        self.out = nn.Linear(2 * d_st, 3 * _COMPONENTS)
+        self.hidden = nn.Sequential(Linear(d_st, 2 * d_st), nn.GELU())
+        self.out = Linear(2 * d_st, 3 * _COMPONENTS)
         nn.init.normal_(self.out.weight, std=1e-3)
         quantiles = torch.tensor(shape.gaps)
         spread = float(quantiles.std()) if len(quantiles) > 1 else 1.0
@@ -123,8 +124,8 @@ class NextEventHead(nn.Module):
             self.out.bias[2 * _COMPONENTS :] = math.log(max(spread / 4, 1e-3))
         self.predicts_location, self.metres = shape.channels == 3, shape.metres
         if self.predicts_location:
-            self.point = nn.Sequential(nn.Linear(2 * d_st, d_st), nn.GELU(), nn.Linear(d_st, 2))
-            self.wide = nn.Linear(d_st, 2)
+            self.point = nn.Sequential(Linear(2 * d_st, d_st), nn.GELU(), Linear(d_st, 2))
+            self.wide = Linear(d_st, 2)
 
     def forward(self, z: Float[Tensor, "batch slot d_st"], batch: PointBatch) -> NextEventDistribution:
         z = self.norm(z)
@@ -165,9 +166,9 @@ class TrajectoryForecastHead(nn.Module):
         self.horizon = shape.horizon
         self.norm = nn.LayerNorm(d_st)
         self.hidden = nn.Sequential(
-            nn.Linear(d_st + NOISE_SIZE, 2 * d_st), nn.GELU(), nn.Linear(2 * d_st, 2 * d_st), nn.GELU()
+            Linear(d_st + NOISE_SIZE, 2 * d_st), nn.GELU(), Linear(2 * d_st, 2 * d_st), nn.GELU()
         )
-        self.out = nn.Linear(2 * d_st, 2 * shape.horizon)
+        self.out = Linear(2 * d_st, 2 * shape.horizon)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -218,8 +219,8 @@ class TrajectoryRecoveryHead(nn.Module):
     def __init__(self, d_st: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_st)
-        self.hidden = nn.Sequential(nn.Linear(d_st, d_st), nn.GELU())
-        self.out = nn.Linear(d_st, 3)
+        self.hidden = nn.Sequential(Linear(d_st, d_st), nn.GELU())
+        self.out = Linear(d_st, 3)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from st2llm.encode.extra_features import place_feature_size, window_feature_size
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.graph_layers import GraphLayer
+from st2llm.encode.linear import Linear
 from st2llm.encode.regions import RegionMixer, RegionPartition
+from st2llm.encode.transformer import Transformer
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges, Sample
 
@@ -111,7 +113,7 @@ class PatchEmbedding(nn.Module):
         self.center_windows = options.center_windows
         self.patch, self.history, self.context = patch, shape.history, shape.context
         self.patches = -(-shape.history // patch)
-        self.values = nn.Linear(2 * patch * shape.channels, d_st)
+        self.values = Linear(2 * patch * shape.channels, d_st)
         self.position = nn.Embedding(self.patches + 1, d_st)
         self.step_of_day = nn.Embedding(shape.steps_per_day, d_st)
         self.day_of_week = nn.Embedding(7, d_st)
@@ -128,10 +130,10 @@ class PatchEmbedding(nn.Module):
         self._add_feature_layers(shape, options, place_features)
         self.gate: nn.Module | None = None
         if options.fusion == "scale":
-            last = nn.Linear(d_st, d_st)
+            last = Linear(d_st, d_st)
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-            self.gate = nn.Sequential(nn.GELU(), nn.Linear(d_st, d_st), nn.GELU(), last)
+            self.gate = nn.Sequential(nn.GELU(), Linear(d_st, d_st), nn.GELU(), last)
 
     def _add_feature_layers(
         self,
@@ -149,13 +151,13 @@ class PatchEmbedding(nn.Module):
                 f"{shape.nodes} places, but {received} came. Give `place_features(sample, edges, extra_features)`."
             )
         self.register_buffer("places", place_features if place_size else None, persistent=False)
-        self.of_place = nn.Linear(place_size, d_st, bias=False) if place_size else None
+        self.of_place = Linear(place_size, d_st, bias=False) if place_size else None
         window_size = window_feature_size(extra_features)
         self.of_window = (
-            nn.Sequential(nn.LayerNorm(window_size), nn.Linear(window_size, d_st)) if window_size else None
+            nn.Sequential(nn.LayerNorm(window_size), Linear(window_size, d_st)) if window_size else None
         )
         bins = shape.channels * (shape.history // 2 + 1)
-        self.frequency = nn.Linear(bins, d_st) if "frequency" in extra_features else None
+        self.frequency = Linear(bins, d_st) if "frequency" in extra_features else None
         self.month = nn.Embedding(12, d_st) if "month" in extra_features else None
         if self.month is not None:
             nn.init.normal_(self.month.weight, std=0.02)
@@ -213,18 +215,23 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, tokens: int, *, d_st: int, layers: int) -> None:
         super().__init__()
-        self.enter = nn.Linear(tokens * d_st, 2 * d_st)
+        self.enter = Linear(tokens * d_st, 2 * d_st)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(2 * d_st, 2 * d_st), nn.ReLU(), nn.Linear(2 * d_st, 2 * d_st))
+            nn.Sequential(Linear(2 * d_st, 2 * d_st), nn.ReLU(), Linear(2 * d_st, 2 * d_st))
             for _ in range(layers)
         )
-        self.leave = nn.Linear(2 * d_st, d_st)
+        self.leave = Linear(2 * d_st, d_st)
 
     def forward(self, z: Float[Tensor, "row patch d_st"]) -> Float[Tensor, "row patch d_st"]:
+        return torch.cat([z[:, :-1], self.last_token(z)[:, None]], dim=1)
+
+    def last_token(self, z: Float[Tensor, "row patch d_st"]) -> Float[Tensor, "row d_st"]:
+        """The mixed token alone."""
         hidden: Tensor = self.enter(z.flatten(1))
         for layer in self.layers:
             hidden = hidden + layer(hidden)
-        return torch.cat([z[:, :-1], self.leave(hidden)[:, None]], dim=1)
+        mixed: Tensor = self.leave(hidden)
+        return mixed
 
 
 class FieldEncoder(nn.Module):
@@ -250,14 +257,11 @@ class FieldEncoder(nn.Module):
         d_st, layers = options.d_st, options.layers
         self.tokens = options.tokens
         self.embed = PatchEmbedding(shape, options, place_features=place_features)
-        self.time: nn.Module
+        self.time: ResidualMLP | Transformer
         if options.mixer == "mlp":
             self.time = ResidualMLP(self.embed.patches + 1, d_st=d_st, layers=layers)
         else:
-            block = nn.TransformerEncoderLayer(
-                d_st, 4, 2 * d_st, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-            )
-            self.time = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
+            self.time = Transformer(d_st, heads=4, feedforward=2 * d_st, layers=layers)
         self.space: nn.Module | None = None
         if options.graph == "regions":
             self.space = RegionMixer(partition, d_st=d_st, max_size=options.region_size)
@@ -279,11 +283,16 @@ class FieldEncoder(nn.Module):
         if condition is not None:
             tokens = tokens + condition[:, None, None]
         b, n, p, d = tokens.shape
-        z = self.time(tokens.reshape(b * n, p, d)).reshape(b, n, p, d)
-        query: Tensor = z[:, :, -1]
-        if self.space is not None:
-            graph = () if isinstance(self.space, RegionMixer) else (self.edges, self.weight)
-            query = self.space(query, *graph)
+        rows = tokens.reshape(b * n, p, d)
         if self.tokens == "place":
-            return query
+            return self._mix_places(self.time.last_token(rows).reshape(b, n, d))
+        z = self.time(rows).reshape(b, n, p, d)
+        query = self._mix_places(z[:, :, -1])
         return torch.cat([z[:, :, :-1], query[:, :, None]], dim=2).reshape(b, n * p, d)
+
+    def _mix_places(self, query: Float[Tensor, "batch node d_st"]) -> Float[Tensor, "batch node d_st"]:
+        if self.space is None:
+            return query
+        graph = () if isinstance(self.space, RegionMixer) else (self.edges, self.weight)
+        mixed: Tensor = self.space(query, *graph)
+        return mixed

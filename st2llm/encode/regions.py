@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor, nn
 
 from st2llm.data.positions import planar_positions
+from st2llm.encode.linear import Linear
 from st2llm.errors import ConfigError
 from st2llm.types import Edges, Sample
 
@@ -98,12 +99,12 @@ class RegionMixer(nn.Module):
         self.norm = nn.LayerNorm(d_st)
         self.slot = nn.Embedding(max_size, d_st)
         nn.init.normal_(self.slot.weight, std=0.02)
-        self.enter = nn.Sequential(nn.Linear(d_st, d_st), nn.GELU(), nn.Linear(d_st, d_st))
+        self.enter = nn.Sequential(Linear(d_st, d_st), nn.GELU(), Linear(d_st, d_st))
         self.over = nn.TransformerEncoderLayer(
             d_st, _HEADS, 2 * d_st, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
-        self.ask, self.told = nn.Linear(d_st, d_st), nn.Linear(d_st, d_st, bias=False)
-        self.leave = nn.Linear(d_st, d_st)
+        self.ask, self.told = Linear(d_st, d_st), Linear(d_st, d_st, bias=False)
+        self.leave = Linear(d_st, d_st)
         region = torch.from_numpy(partition.region)
         self.register_buffer("region", region, persistent=False)
         self.register_buffer("place", torch.from_numpy(partition.slot), persistent=False)

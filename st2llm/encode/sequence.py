@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from st2llm.encode.linear import Linear
 from st2llm.encode.point_batch import DAY_PARTS, PointBatch
 from st2llm.errors import ConfigError, nearest
 
@@ -79,8 +80,9 @@ class RotaryPositions(nn.Module):
         self.register_buffer("turns", turns, persistent=False)
 
     def forward(
-        self, x: Float[Tensor, "batch head slot width"], position: Float[Tensor, "batch slot 3"]
-    ) -> Float[Tensor, "batch head slot width"]:
+        self, x: Float[Tensor, "*part batch head slot width"], position: Float[Tensor, "batch slot 3"]
+    ) -> Float[Tensor, "*part batch head slot width"]:
+        """x: queries and keys."""
         angle = (position @ self.turns)[:, None]
         even, odd = x[..., 0::2], x[..., 1::2]
         cos, sin = angle.cos(), angle.sin()
@@ -93,10 +95,10 @@ class RotaryBlock(nn.Module):
     def __init__(self, d_st: int, *, dropout: float) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.LayerNorm(d_st), nn.LayerNorm(d_st)])
-        self.qkv, self.out = nn.Linear(d_st, 3 * d_st), nn.Linear(d_st, d_st)
+        self.qkv, self.out = Linear(d_st, 3 * d_st), Linear(d_st, d_st)
         self.rotary = RotaryPositions(d_st // _HEADS)
         self.feed = nn.Sequential(
-            nn.Linear(d_st, 2 * d_st), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * d_st, d_st)
+            Linear(d_st, 2 * d_st), nn.GELU(), nn.Dropout(dropout), Linear(2 * d_st, d_st)
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -107,8 +109,9 @@ class RotaryBlock(nn.Module):
         mask: Bool[Tensor, "batch 1 slot slot"],
     ) -> Float[Tensor, "batch slot d_st"]:
         b, s, d = z.shape
-        q, k, v = self.qkv(self.norms[0](z)).reshape(b, s, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
-        q, k = self.rotary(q, position), self.rotary(k, position)
+        qkv = self.qkv(self.norms[0](z)).reshape(b, s, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
+        q, k = self.rotary(qkv[:2], position)
+        v = qkv[2]
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         z = z + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, s, d)))
         fed: Tensor = self.dropout(self.feed(self.norms[1](z)))
@@ -141,7 +144,7 @@ class SequenceEncoder(nn.Module):
             )
         d_st, dropout = options.d_st, options.dropout
         self.causal, self.slots = options.causal, shape.points + 1
-        self.numbers = nn.Linear(shape.features, d_st)
+        self.numbers = Linear(shape.features, d_st)
         self.code = nn.Embedding(shape.codes + 1, d_st, padding_idx=0)
         self.latest = nn.Embedding(shape.codes + 1, d_st, padding_idx=0)
         self.part, self.day = nn.Embedding(DAY_PARTS, d_st), nn.Embedding(7, d_st)
@@ -151,18 +154,18 @@ class SequenceEncoder(nn.Module):
         # Code 0 stands for no code and has no features.
         known = None if code_features is None else nn.functional.pad(code_features, (0, 0, 1, 0))
         self.register_buffer("known", known, persistent=False)
-        self.of_code = None if code_features is None else nn.Linear(code_features.shape[1], d_st, bias=False)
+        self.of_code = None if code_features is None else Linear(code_features.shape[1], d_st, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList()
         self.whole: nn.Module | None = None
         if options.mixer == "mlp":
             wide = 2 * d_st
             self.whole = nn.Sequential(
-                nn.Linear(self.slots * d_st, wide),
+                Linear(self.slots * d_st, wide),
                 nn.GELU(),
-                nn.Linear(wide, wide),
+                Linear(wide, wide),
                 nn.GELU(),
-                nn.Linear(wide, d_st),
+                Linear(wide, d_st),
             )
         else:
             self.blocks.extend(RotaryBlock(d_st, dropout=dropout) for _ in range(options.layers))

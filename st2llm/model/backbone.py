@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from st2llm.align.adapters import adapt
 from st2llm.align.splice import pad_left, splice
 from st2llm.config.model import FROZEN, Adaptation
+from st2llm.encode.linear import Linear
+from st2llm.encode.transformer import Transformer
 from st2llm.errors import ConfigError
 from st2llm.llm.architecture.base_model import base_of, check_context
 from st2llm.llm.architecture.text_lengths import TextLengths
@@ -84,12 +86,9 @@ class MatchedBackbone(nn.Module):
 
     def __init__(self, d_lm: int, *, width: int, feedforward: int, layers: int) -> None:
         super().__init__()
-        self.enter = nn.Linear(d_lm, width)
-        block = nn.TransformerEncoderLayer(
-            width, 4, feedforward, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.blocks = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
-        self.leave = nn.Linear(width, d_lm)
+        self.enter = Linear(d_lm, width)
+        self.blocks = Transformer(width, heads=4, feedforward=feedforward, layers=layers)
+        self.leave = Linear(width, d_lm)
 
     def forward(
         self, soft: Float[Tensor, "batch slot d_lm"], prompts: Sequence[str]

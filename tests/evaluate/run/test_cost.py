@@ -6,6 +6,7 @@ from support.fields import series, windows
 from torch import nn
 
 from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
+from st2llm.encode.linear import Linear
 from st2llm.encode.scaler import fit_scaler
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.types import TrainingWindows
@@ -57,3 +58,16 @@ def test_a_cost_card_has_every_promised_field_and_none_where_it_does_not_apply()
     assert list(Cost().to_json()) == promised.split()
     assert set(Cost().to_json().values()) == {None}
     assert torch.is_grad_enabled()
+
+
+def test_flops_of_a_layer_by_onednn_are_those_of_torchs():
+    class Wide(nn.Module):
+        def __init__(self, make):
+            super().__init__()
+            self.map = make(256, 128)
+
+        def forward(self, rows):
+            return self.map(rows)
+
+    rows = torch.zeros(64, 256)
+    assert count_flops(Wide(Linear), rows) == count_flops(Wide(nn.Linear), rows) == 2 * 64 * 256 * 128
