@@ -48,19 +48,22 @@ def encode_batch(arm: Arm, batch: Any) -> EncodedBatch:
 def share_prompts(arms: Sequence[Arm]) -> None:
     """Lets all arms use the prompt cache of the first, so that their model reads each prompt once.
 
-    Raises ConfigError where the arms do not share one frozen language model.
+    Arms of a model whose prompts cannot be kept have none, before and after. Raises ConfigError where the arms do not
+    share one frozen language model.
     """
-    backbones = [arm.backbone for arm in arms if isinstance(arm.backbone, LLMBackbone)]
-    caches = [backbone.prompt_cache for backbone in backbones]
-    models = [cache.llm for cache in caches if cache is not None]
-    if len(models) < len(arms) or any(model is not models[0] for model in models):
+    backbones = [
+        arm.backbone
+        for arm in arms
+        if isinstance(arm.backbone, LLMBackbone) and arm.backbone.adaptation.frozen
+    ]
+    if len(backbones) < len(arms) or any(each.llm is not backbones[0].llm for each in backbones):
         raise ConfigError(
             f"A stack of {len(arms)} arms needs one frozen language model that all of them share, but their backbones "
             f"are {', '.join(type(arm.backbone).__name__ for arm in arms)}, of several models or trained. Train "
             f"these arms one after the other."
         )
     for backbone in backbones:
-        backbone.prompt_cache = caches[0]
+        backbone.prompt_cache = backbones[0].prompt_cache
 
 
 def run_backbones(encoded: Sequence[EncodedBatch]) -> list[ReadOut]:

@@ -41,6 +41,16 @@ def test_a_prompt_is_read_once_for_all_arms_of_a_stack(llm):
     assert arms[0].backbone.prompt_cache is arms[1].backbone.prompt_cache
 
 
+def test_arms_of_a_model_that_keeps_no_prompts_pass_together_too(llm):
+    pairs = [arm_and_batch(llm, prompts) for prompts in (("450", "12"), ("7",))]
+    for arm, _ in pairs:
+        arm.backbone.prompt_cache = None
+    share_prompts([arm for arm, _ in pairs])
+    together = run_backbones([encode_batch(arm, batch) for arm, batch in pairs])
+    for (arm, batch), read_out in zip(pairs, together, strict=True):
+        torch.testing.assert_close(read_out(batch), arm(batch), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("other", ["none", "llm-lora", "another model"])
 def test_arms_without_one_frozen_model_are_refused(llm, tiny, other):
     own = load_llm(tiny(), depth=2, dtype="fp32")

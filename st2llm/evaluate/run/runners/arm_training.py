@@ -22,6 +22,7 @@ from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import LanguageModel, require_local
 from st2llm.model.arm import Arm, ArmSpec, build_arm, fit_prompt_norm
+from st2llm.model.arm_stack import share_prompts
 from st2llm.model.backbone import LLMBackbone
 from st2llm.train.loop.budget import Budget, FitResult
 from st2llm.train.loop.stack import StackMember, fit_stack
@@ -105,12 +106,12 @@ class ArmTraining:
         return [each for each in self.inputs.jobs(job.predictor) if store.finished(each.key) is None]
 
     def _train_stacked(self, jobs: Sequence[Job], rates: Sequence[float], store: RunStore) -> None:
-        members = []
+        members: list[StackMember] = []
         for job in jobs:
             initial, llm = self.initial_encoder(job.seed, store), self._language_model(job)
-            members += [
-                StackMember(self._build_for_training(job, initial, llm), job.seed, rate) for rate in rates
-            ]
+            for rate in rates:
+                arm = self._build_for_training(job, initial, llm, like=members[0].arm if members else None)
+                members.append(StackMember(arm, job.seed, rate))
         fits: list[FitResult] = []
         for start in range(0, len(members), LARGEST_STACK):
             fits += self._fit(_label(jobs, rates), members[start : start + LARGEST_STACK])
@@ -208,9 +209,17 @@ class ArmTraining:
         return require_local(models.of(predictor))
 
     def _build_for_training(
-        self, job: Job, initial: dict[str, Tensor] | None, llm: LanguageModel | None
+        self,
+        job: Job,
+        initial: dict[str, Tensor] | None,
+        llm: LanguageModel | None,
+        *,
+        like: Arm | None = None,
     ) -> Arm:
+        """The untrained arm of a job. like: one of the same frozen model, whose read prompts it uses."""
         arm = self._build(job, initial, llm, self.training.blueprint())
+        if like is not None:
+            share_prompts([like, arm])
         soft = job.predictor.family == "soft"
         _fit_prompt_norm(arm, job, self.training.batches_with_instructions[0] if soft else None)
         return arm

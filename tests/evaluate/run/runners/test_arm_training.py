@@ -10,6 +10,7 @@ from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import ProgressReporter
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.model.prompt_cache import PromptCache
 
 
 @pytest.fixture
@@ -48,6 +49,20 @@ def test_seeds_are_trained_together_and_a_resumed_run_trains_the_missing_one(stu
     assert again[0] == finished
     assert again[1]["curves"][0]["validation"] == pytest.approx(second["curves"][0]["validation"], rel=1e-4)
     assert first["curves"][0]["validation"] != second["curves"][0]["validation"]
+
+
+def test_a_prompt_is_read_once_for_all_seeds(study_of, tmp_path, monkeypatch):
+    texts, read = [], PromptCache._read
+    monkeypatch.setattr(
+        PromptCache,
+        "_read",
+        lambda cache, missing, group: texts.extend(missing) or read(cache, missing, group),
+    )
+    study, _ = study_of("llm-frozen")
+    for job in study.jobs():
+        study.run(job, RunStore(tmp_path))
+    assert texts
+    assert len(texts) == len(set(texts))
 
 
 def test_learning_rates_of_the_first_seed_are_one_stack_and_its_choice_is_kept(study_of, tmp_path):
