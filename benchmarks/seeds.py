@@ -1,127 +1,197 @@
-"""Seconds that a seed of a frozen arm takes: one seed at a time with fused attention, against a stack of seeds.
+"""Processor seconds that a seed of a frozen arm takes: as before stacks of seeds, against how suites run now.
 
 python benchmarks/seeds.py [--json] [--suites NAME ...] [--seeds N] [--rounds N] [--backbone NAME]
 
-Both variants take turns within each round. A seed is all steps and evaluations of the suite's budget, without the
-early stop of `patience`; times are medians over rounds. Other programs on the machine lengthen wall-clock seconds more
-than processor seconds, so the ratio is of the latter.
+Both variants take turns within each round; times are medians over rounds. Other programs on the machine lengthen
+wall-clock seconds more than processor seconds, so the latter are given. Few steps, evaluations and windows are timed
+and counted as often as the suite has them, without the early stop of `patience`.
 
-before: `fit` for each seed, attention by PyTorch's fused kernel. after: `fit_stack`, attention by matrix products.
+before: `fit` for each seed, attention by PyTorch's fused kernel, fp32 products by torch's own library, encoders that
+compute all tokens of their last layer. now: `fit_stack`, and the code as it is.
+training: all steps and evaluations of the budget. prompts: those that the model reads in training, evaluation and
+test; before, each seed read its own. job: also the warm-up of the seed's encoder, predictions of validation and test
+windows, and what all seeds share (tensors, texts of prompts, the model), divided by the number of seeds.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from st2llm.config.suite import Suite, load_suites
 from st2llm.data import load_data
 from st2llm.data.windows import split
+from st2llm.encode import linear
+from st2llm.encode.transformer import Transformer
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import NO_PROGRESS
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
+from st2llm.evaluate.run.samples import without_truth
 from st2llm.llm.local import require_local
 from st2llm.model import attention
-from st2llm.model.arm import build_arm
+from st2llm.model.arm import EncoderWithHead, build_arm
+from st2llm.model.arm_stack import share_prompts
+from st2llm.predict.arm import ArmPredictor
+from st2llm.train.loop.batches import ShuffledBatches
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.stack import StackMember, fit_stack
-from st2llm.train.loop.trainer import evaluate
+from st2llm.train.loop.trainer import evaluate, fit
 
-STEPS = 8
+STEPS, WARMUP_STEPS, WINDOWS = 6, 12, 8
 WANTED = 3.0
-SUITES = ("demo", "five-kinds-event")
+SUITES = ("demo", "five-kinds-event", "five-kinds-graph")
+PARTS = ("training", "prompts", "warmup", "prediction", "job")
 
 
-@dataclass(frozen=True)
-class Seconds:
-    """Wall-clock and processor seconds."""
-
-    wall: float
-    processor: float
-
-
-def measure(work: Callable[[], object]) -> Seconds:
-    wall, processor = time.perf_counter(), time.process_time()
+def processor_seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
     work()
-    return Seconds(time.perf_counter() - wall, time.process_time() - processor)
+    return time.process_time() - began
 
 
 @contextmanager
-def fused_attention() -> Iterator[None]:
-    """The attention kernel of earlier versions."""
-    with patch.object(attention, "LARGEST_SCORES", 0):
+def earlier_code() -> Iterator[None]:
+    """Attention, products and encoders as in versions before stacks of seeds."""
+
+    def all_tokens(self: Transformer, z: Tensor) -> Tensor:
+        for layer in self.layers:
+            z = layer(z)
+        return z
+
+    def last_token(self: Transformer, z: Tensor) -> Tensor:
+        return all_tokens(self, z)[:, -1]
+
+    with ExitStack() as stack:
+        for owner, name, value in (
+            (attention, "LARGEST_SCORES", 0),
+            (linear, "_AVAILABLE", False),
+            (Transformer, "forward", all_tokens),
+            (Transformer, "last_token", last_token),
+        ):
+            stack.enter_context(patch.object(owner, name, value))
         yield
 
 
 class Arms:
-    """A suite's frozen arm with several seeds, and the times of its training steps and evaluations."""
+    """A suite's frozen arm with several seeds, and the times of the parts of its job."""
 
     def __init__(self, suite: Suite, backbone: str, seeds: int) -> None:
+        began = time.process_time()
         data, task = load_data(suite.data), suite.tasks[0]
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
-        inputs = Inputs(suite, TaskData(data, task, splits), NO_PROGRESS)
-        training = TrainingInputs(inputs)
-        self.budget = inputs.budget
-        self.train, self.validation = training.batches_with_instructions
-        self.objective = training.objective
-        model = require_local(inputs.models.of(suite.predictor(backbone)))
+        self.inputs = Inputs(suite, TaskData(data, task, splits), NO_PROGRESS)
+        self.training = TrainingInputs(self.inputs)
+        self.predictor = suite.predictor(backbone)
+        self.train, self.validation = self.training.batches_with_instructions
+        model = require_local(self.inputs.models.of(self.predictor))
         self.dtype = str(model.dtype).removeprefix("torch.")
+        rate = self.inputs.budget.lr[0]
         self.members = [
-            StackMember(
-                build_arm(backbone, training.blueprint(), seed=seed, llm=model), seed, self.budget.lr[0]
-            )
+            StackMember(build_arm(backbone, self.training.blueprint(), seed=seed, llm=model), seed, rate)
             for seed in range(seeds)
         ]
-        for member in self.members:  # prompts are read once, by either variant
-            self.evaluate(member, self.budget.batch)
+        self.shared = (time.process_time() - began) / seeds
+        # Prompts of the timed steps and windows are read now, those of a whole job are counted by `_prompts`.
+        share_prompts([member.arm for member in self.members])
+        cache = self.members[0].arm.backbone.prompt_cache
+        texts = sorted(self._drawn(range(seeds), STEPS) | self._held_out())
+        self.seconds_per_prompt = processor_seconds(lambda: cache.lookup(texts)) / len(texts)
 
-    def evaluate(self, member: StackMember, batch: int) -> float:
-        return evaluate(member.arm, self.validation, self.objective, batch)
+    def now(self) -> dict[str, float]:
+        return self._seed(self.members)
 
-    def fit(self, members: list[StackMember], steps: int) -> None:
-        budget = Budget(steps, self.budget.batch, self.budget.lr[0], evaluations=1)
-        few = self.validation.take(range(1))
-        fit_stack(members, self.train, few, budget, objective=self.objective)
+    def before(self) -> dict[str, float]:
+        with earlier_code():
+            return self._seed(self.members[:1])
 
-    def before(self) -> Seconds:
-        with fused_attention():
-            step = measure(lambda: self.fit(self.members[:1], STEPS))
-            evaluation = measure(lambda: self.evaluate(self.members[0], self.budget.batch))
-        return self._seed(step, evaluation, members=1)
+    def _seed(self, members: list[StackMember]) -> dict[str, float]:
+        """Seconds of the parts of one seed, trained in a stack of these members."""
+        times = {
+            "training": self._training(members),
+            "prompts": self._prompts(len(members)),
+            "warmup": self._warmup(),
+            "prediction": self._prediction(),
+        }
+        return {**times, "job": sum(times.values()) + self.shared}
 
-    def after(self) -> Seconds:
-        step = measure(lambda: self.fit(self.members, STEPS))
-        batch = self.budget.batch * len(self.members)
-        evaluation = measure(lambda: self.evaluate(self.members[0], batch))
-        return self._seed(step, evaluation, members=len(self.members))
+    def _training(self, members: list[StackMember]) -> float:
+        budget = self.inputs.budget
+        short = Budget(STEPS, budget.batch, budget.lr[0], evaluations=1)
+        few, objective = self.validation.take(range(1)), self.training.objective
+        steps = processor_seconds(lambda: fit_stack(members, self.train, few, short, objective=objective))
+        size = budget.batch * len(members)
+        part = self.validation.take(range(min(len(self.validation), size)))
+        evaluation = processor_seconds(lambda: self._evaluate(members[0], part, size))
+        evaluations = (budget.evaluations + 1) * len(self.validation) / len(part)
+        return steps * budget.steps / STEPS / len(members) + evaluation * evaluations
 
-    def _seed(self, steps: Seconds, evaluation: Seconds, *, members: int) -> Seconds:
-        """A whole seed: the budget's steps, and its evaluations with that of the untrained arm."""
-        share, evaluations = self.budget.steps / STEPS / members, self.budget.evaluations + 1
-        return Seconds(
-            share * steps.wall + evaluations * evaluation.wall,
-            share * steps.processor + evaluations * evaluation.processor,
+    def _prompts(self, seeds: int) -> float:
+        """Seconds a seed of reading the prompts that these seeds draw, each once."""
+        texts = self._drawn(range(seeds), self.inputs.budget.steps) | self._held_out()
+        return self.seconds_per_prompt * len(texts) / seeds
+
+    def _drawn(self, seeds: Iterable[int], steps: int) -> set[str]:
+        """The prompts of the training windows of so many steps."""
+        texts: set[str] = set()
+        for seed in seeds:
+            batches = ShuffledBatches(self.train, self.inputs.budget.batch, seed)
+            for _ in range(steps):
+                texts.update(batches.next().prompts)
+        return texts
+
+    def _held_out(self) -> set[str]:
+        instruction = self.training.preprocessor.instruction
+        test = without_truth(self.inputs.test_samples(self.predictor))
+        return {*self.validation.prompts, *(instruction(sample) for sample in test)}
+
+    def _evaluate(self, member: StackMember, part: object, batch: int) -> float:
+        return evaluate(member.arm, part, self.training.objective, batch)
+
+    def _warmup(self) -> float:
+        """Seconds of the encoder's own training."""
+        settings = self.inputs.suite.encoder.warmup
+        if settings is None:
+            return 0.0
+        probe, objective = EncoderWithHead(self.training.blueprint(), seed=0), self.training.objective
+        train, validation = self.training.batches
+        short = Budget(WARMUP_STEPS, settings.batch, settings.lr, evaluations=1)
+        few = validation.take(range(1))
+        steps = processor_seconds(lambda: fit(probe, train, few, short, objective=objective, seed=0))
+        evaluation = processor_seconds(lambda: evaluate(probe, validation, objective, settings.batch))
+        return steps * settings.steps / WARMUP_STEPS + evaluation * (Budget(1, 1, 1.0).evaluations + 1)
+
+    def _prediction(self) -> float:
+        """Seconds of predicting the windows of validation and test."""
+        samples, arm = self.inputs.test_samples(self.predictor), self.members[0].arm
+        predictor = ArmPredictor(
+            "arm",
+            arm,
+            self.training.preprocessor,
+            with_instructions=True,
+            batch_size=self.inputs.budget.batch,
         )
+        few = without_truth(samples[:WINDOWS])
+        share = (len(samples) + len(self.inputs.validation)) / len(few)
+        return share * processor_seconds(lambda: predictor.predict(few))
 
 
 def compare(name: str, backbone: str, seeds: int, rounds: int) -> dict[str, float | str]:
     """Median seconds a seed of both variants, in turn in each round; the first round is not counted."""
     arms = Arms(load_suites(name)[0], backbone, seeds)
-    pairs = [(arms.before(), arms.after()) for _ in range(rounds + 1)][1:]
+    pairs = [(arms.before(), arms.now()) for _ in range(rounds + 1)][1:]
     median = statistics.median
-    result = {
-        f"{side}_{clock}_s": median(getattr(pair[i], clock) for pair in pairs)
-        for i, side in enumerate(("before", "after"))
-        for clock in ("wall", "processor")
-    }
-    ratio = median(before.processor / after.processor for before, after in pairs)
-    return {"suite": name, "dtype": arms.dtype, "ratio": ratio, **result}
+    result: dict[str, float | str] = {"suite": name, "dtype": arms.dtype, "shared_s": arms.shared}
+    for part in PARTS:
+        result[f"{part}_before_s"] = median(before[part] for before, _ in pairs)
+        result[f"{part}_now_s"] = median(now[part] for _, now in pairs)
+        result[f"{part}_ratio"] = median(before[part] / now[part] for before, now in pairs)
+    return result
 
 
 def main() -> None:
@@ -136,15 +206,18 @@ def main() -> None:
     for name in asked.suites:
         found = compare(name, asked.backbone, asked.seeds, asked.rounds)
         if asked.json:
-            print(json.dumps(found))
+            print(json.dumps(found), flush=True)
             continue
         print(
-            f"{name}, {asked.backbone} in {found['dtype']}, {asked.seeds} seeds, median of {asked.rounds} rounds"
+            f"{name}, {asked.backbone} in {found['dtype']}, {asked.seeds} seeds, median of {asked.rounds} rounds: "
+            f"processor seconds a seed, of which {found['shared_s']:.1f} for what all seeds share"
         )
-        for clock in ("processor", "wall"):
-            before, after = found[f"before_{clock}_s"], found[f"after_{clock}_s"]
-            print(f"  {clock:>9} seconds a seed: {before:6.1f} before, {after:6.1f} after")
-        print(f"  ratio of processor seconds: {found['ratio']:.2f} (target, with early stopping: {WANTED:g})")
+        for part in PARTS:
+            before, now, ratio = (found[f"{part}_{key}"] for key in ("before_s", "now_s", "ratio"))
+            print(
+                f"  {part:>10}: {before:6.1f} before, {now:6.1f} now, ratio {ratio:.2f} (target: {WANTED:g})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
