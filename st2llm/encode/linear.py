@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_FEWEST_PRODUCTS = 2**20
-"""Multiplications of a layer below which the call of oneDNN takes longer than torch's whole product."""
+_FEWEST_PRODUCTS = 2**23
+"""Multiplications of a layer below which the calls from Python take as long as oneDNN saves."""
 ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 """The operator of oneDNN; None in builds of torch without it."""
 
