@@ -161,7 +161,7 @@ def test_a_whole_track_that_is_cut_by_time_ends_with_its_part() -> None:
         (
             tasks.next_place(),
             {"place": ("p",) * 40},
-            "predicted from 7 days after its object's first stay in the part",
+            "begins at least 7 days (gap_days) after its object's first stay in the part",
         ),
         (tasks.forecast(3, 2), {"xy": None, "place": ("p",) * 40}, "has no coordinates"),
     ],
