@@ -19,10 +19,11 @@ from st2llm.evaluate.run.run_card import commit_text
 from st2llm.model import checkpoint
 from st2llm.model.prompted import PromptedLM
 from st2llm.predict.build import load_language_model
-from st2llm.train import align, clip_prompts, clip_questions, video_qa
+from st2llm.train import align
 from st2llm.train.checkpointing import is_main
 from st2llm.train.finetune import InstructionSet, finetune
 from st2llm.train.loop.budget import FitResult
+from st2llm.train.video import clip_prompts, clip_questions, video_qa
 
 _SET = "instructions"
 

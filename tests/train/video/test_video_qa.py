@@ -14,9 +14,9 @@ from st2llm.commands.exam import TUNED, UNTUNED
 from st2llm.config.training import VideoQARecipe
 from st2llm.errors import ConfigError
 from st2llm.model import checkpoint
-from st2llm.train import clip_questions
-from st2llm.train.clip_questions import question_rows
-from st2llm.train.video_qa import takes_soft_tokens, train_video_qa, untrained_answerer
+from st2llm.train.video import clip_questions
+from st2llm.train.video.clip_questions import question_rows
+from st2llm.train.video.video_qa import takes_soft_tokens, train_video_qa, untrained_answerer
 from st2llm.types import Slot
 
 pytestmark = pytest.mark.slow

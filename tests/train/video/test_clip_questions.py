@@ -8,9 +8,9 @@ from support.five_kinds import clip as film
 from st2llm.config.training import VideoQARecipe
 from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
 from st2llm.errors import ConfigError
-from st2llm.train import clip_questions
-from st2llm.train.clip_questions import exam_rows
-from st2llm.train.video_qa import untrained_answerer
+from st2llm.train.video import clip_questions
+from st2llm.train.video.clip_questions import exam_rows
+from st2llm.train.video.video_qa import untrained_answerer
 from st2llm.types import Provenance
 
 

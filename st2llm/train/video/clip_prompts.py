@@ -22,11 +22,16 @@ from st2llm.model.objectives.video_text import ClipSentenceBatch, VideoTextContr
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.fit import make_blueprint
 from st2llm.train.checkpointing import CheckpointContents
-from st2llm.train.clip_questions import clips_fitted_on, collate_clips, fit_clip_preprocessor, generate_clips
 from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.model_card import model_card
 from st2llm.train.run import open_run, run
 from st2llm.train.setup import Setup, parameter_count, recipe_config
+from st2llm.train.video.clip_questions import (
+    clips_fitted_on,
+    collate_clips,
+    fit_clip_preprocessor,
+    generate_clips,
+)
 
 ANSWER_PROMPTS = (
     "{question} {option}.",

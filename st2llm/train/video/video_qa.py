@@ -20,17 +20,17 @@ from st2llm.predict.preprocess.fit import make_blueprint
 from st2llm.serialize.questions import question_sample
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.train.checkpointing import CheckpointContents
-from st2llm.train.clip_questions import (
+from st2llm.train.loop.budget import FitResult, StepCallback
+from st2llm.train.model_card import model_card
+from st2llm.train.run import open_run, run
+from st2llm.train.setup import Setup, recipe_config
+from st2llm.train.video.clip_questions import (
     clips_fitted_on,
     collate_clips,
     fit_clip_preprocessor,
     generate_clips,
     refuse_exam_clips,
 )
-from st2llm.train.loop.budget import FitResult, StepCallback
-from st2llm.train.model_card import model_card
-from st2llm.train.run import open_run, run
-from st2llm.train.setup import Setup, recipe_config
 
 _BATCH_SIZE = 16
 

@@ -14,8 +14,8 @@ from st2llm.errors import ConfigError
 from st2llm.features import text
 from st2llm.model import checkpoint
 from st2llm.model.objectives.video_text import VideoTextContrast, VideoTextEncoder
-from st2llm.train import clip_questions
-from st2llm.train.clip_prompts import ANSWER_PROMPTS, sentence_vectors, train_clip_prompts
+from st2llm.train.video import clip_questions
+from st2llm.train.video.clip_prompts import ANSWER_PROMPTS, sentence_vectors, train_clip_prompts
 
 pytestmark = pytest.mark.slow
 
