@@ -186,6 +186,9 @@ class Recipe(Settings):
     report_to: trackers that get the losses of each evaluation, beside log.jsonl.
     """
 
+    without_effect: ClassVar[tuple[str, ...]] = ("title", "report_to")
+    """Settings that do not change what is trained, so a run is resumed with others."""
+
     id: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     budget: TrainingBudget

@@ -12,7 +12,7 @@ import torch
 
 from st2llm import config
 from st2llm.align.weights import load_tensors
-from st2llm.config import Settings
+from st2llm.config.training import Recipe
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn
 from st2llm.errors import ConfigError
 from st2llm.files import remove_temporary, write_atomically
@@ -51,7 +51,7 @@ class CheckpointContents:
 class RunFolder:
     """Saves a run in a folder: the Checkpointer of `st2llm pretrain`, `align` and `finetune`."""
 
-    def __init__(self, root: Path, recipe: Settings, *, seed: int) -> None:
+    def __init__(self, root: Path, recipe: Recipe, *, seed: int) -> None:
         self.root, self.recipe, self.seed = root, recipe, seed
         self.main = is_main()
         self.contents = CheckpointContents()
@@ -71,8 +71,8 @@ class RunFolder:
         content = _read_run(path)
         content.pop(_DATA_KEY, None)
         before = config.upgrade(content, into=type(self.recipe))
-        if before != now:
-            keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        if keys := [key for key in keys if key not in self.recipe.without_effect]:
             raise ConfigError(
                 f"{self.root} holds a run of another recipe: {', '.join(keys)} differ. Resume with the recipe it was "
                 f"begun with, or choose another --out."

@@ -53,6 +53,19 @@ def test_another_process_of_the_same_launch_shares_the_folder(tmp_path, monkeypa
             assert not folder.main
 
 
+def test_a_run_is_resumed_with_another_title_and_other_trackers(tmp_path):
+    before = RECIPE.model_dump(mode="json") | {"title": "first", "report_to": ["wandb"]}
+    (tmp_path / "run.json").write_text(json.dumps(before))
+    with open_run(RECIPE, tmp_path, resume=True):
+        pass
+    (tmp_path / "run.json").write_text(json.dumps(before | {"seed": 1}))
+    with (
+        pytest.raises(ConfigError, match="another recipe: seed differ"),
+        open_run(RECIPE, tmp_path, resume=True),
+    ):
+        raise AssertionError("opened")
+
+
 def test_an_unfinished_checkpoint_is_removed_when_the_run_is_resumed(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(RECIPE.model_dump(mode="json")))
     for name in (".last.a1b2c3d4", ".best.a1b2c3_4"):
