@@ -89,11 +89,17 @@ def read_header(stream: "PrependedStream", table_format: TableFormat, path: Path
         raise not_utf8(path, "the header", error) from error
     separator = _separator(table_format, line)
     try:
-        names = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+        cells = csv.reader([line, ""], delimiter=separator)
+        names = [cell.strip() for cell in next(cells, [])]
     except csv.Error as error:
         raise DataError(
             f"{path.name}: the header cannot be read ({error}). Write a name for each column, and end all lines alike."
         ) from error
+    if cells.line_num > 1:
+        raise DataError(
+            f"{path.name}: the header should be one line, but the quoted name {names[-1][:40]!r} does not end in it. "
+            f"Write the names of the columns without line breaks, and close all quotes."
+        )
     if len(names) > MAX_COLUMNS:
         raise DataError(
             f"{path.name} has over {MAX_COLUMNS:,} columns. Write it in long form: time, id, value."

@@ -56,6 +56,16 @@ def test_a_header_with_another_end_of_line_is_refused() -> None:
         _header("a,b\r1,2\n3,4\n")
 
 
+@pytest.mark.parametrize(
+    "line", ['time,"Flow\n(veh/h)"\n', 'time,"Flow\r\n(veh/h)",speed\r\n', 'time,"Flow\n']
+)
+def test_a_header_with_a_line_break_in_quotes_is_refused(line: str) -> None:
+    with pytest.raises(
+        DataError, match=r"should be one line, but the quoted name 'Flow.*without line breaks"
+    ):
+        _header(line)
+
+
 def test_a_table_without_a_header_numbers_its_columns() -> None:
     assert _header("5;6;7\n", header=False) == Header(["0", "1", "2"], ";")
 
