@@ -224,6 +224,7 @@ class EventsConversions(TableExport):
         cls,
         table: object,
         *,
+        object: str | None = None,
         time: str | None = None,
         mark: str | None = None,
         magnitude: str | None = None,
@@ -231,14 +232,17 @@ class EventsConversions(TableExport):
     ) -> "Events":
         """The events of a table with a row for each.
 
-        table: a DataFrame, or a GeoDataFrame with points. time, mark, magnitude: columns; those that are not given, and
-        lon, lat, x and y, are recognised by these names. card: further keys of a data card, such as `window`, `region`.
+        table: a DataFrame, or a GeoDataFrame with points. object, time, mark, magnitude: columns; those that are not
+        given, and lon, lat, x and y, are recognised by these names. The events of each object are a sequence of their
+        own. card: further keys of a data card, such as `window`, `region`; `object: null` makes all events one
+        sequence.
 
         Raises DataError and ConfigError as `load_data` does.
         """
         return _call(
             "data.convert.sequence.events_from_pandas",
             table,
+            object=object,
             time=time,
             mark=mark,
             magnitude=magnitude,

@@ -33,14 +33,15 @@ def trajectories_from_pandas(
 def events_from_pandas(
     table: object,
     *,
+    object: str | None = None,
     time: str | None = None,
     mark: str | None = None,
     magnitude: str | None = None,
     card: Card = None,
 ) -> Events:
     """See `Events.from_pandas`."""
-    columns = {"time": time, "mark": mark, "magnitude": magnitude}
-    frame, settings = _settings(table, columns, ["time", "mark", "magnitude"], card)
+    columns = {"object": object, "time": time, "mark": mark, "magnitude": magnitude}
+    frame, settings = _settings(table, columns, list(columns), card)
     return build_from_memory(event.build, settings | {"kind": "event"}, {"table.parquet": frame}, card)
 
 

@@ -78,6 +78,15 @@ def test_events_come_back_from_their_table(back):
     assert after.window == data.window
 
 
+@pytest.mark.parametrize(
+    ("settings", "objects"), [({}, ("a", "b")), ({"card": {"object": None}}, None), ({"object": "time"}, 3)]
+)
+def test_an_object_column_of_events_separates_their_sequences(settings, objects):
+    events = Events.from_pandas(fixes(object=["a", "b", "a"]), **settings)
+    names = events.objects if events.object is not None else None
+    assert (len(names) if isinstance(objects, int) else names) == objects
+
+
 FAULTS = {
     "a time twice for an object": fixes(time=MINUTES[[0, 1, 1]]),
     "coordinates that are missing": fixes(x=[0.0, np.nan, 1.0]),
