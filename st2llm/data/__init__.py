@@ -22,6 +22,7 @@ __all__ = [
     "fetch_dataset",
     "load_data",
     "split",
+    "timestamp_zone",
 ]
 
 _CARDS = Path(__file__).resolve().parent / "cards"
@@ -55,6 +56,11 @@ def load_data(name_or_card: str | Path) -> Container:
     path = card_path(name_or_card)
     data_card = _with_split(card.read_card(path), str(name_or_card).partition("#")[2])
     return _BUILDERS[data_card.kind](data_card, fetch_dataset(path))
+
+
+def timestamp_zone(name_or_card: str | Path) -> str:
+    """The time zone of timestamps without an offset in the files of a data set: `stamps` of its card, or `timezone`."""
+    return card.read_card(card_path(name_or_card)).timestamp_zone
 
 
 _IN_MEMORY = {

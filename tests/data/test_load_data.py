@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from st2llm import tasks
-from st2llm.data import fetch, fetch_dataset, load_data, split
+from st2llm.data import fetch, fetch_dataset, load_data, split, timestamp_zone
 from st2llm.errors import ArtefactError, ConfigError, DataError
 from st2llm.types import SensorGraph
 
@@ -47,6 +47,11 @@ def test_a_folder_of_a_path_source_is_fetched_in_place(make_card: Make) -> None:
     (path.parent / "values.csv").rename(folder / "values.csv")
     assert fetch_dataset(path)["values.csv"] == folder / "values.csv"
     assert load_data(path).places == ("queen-st", "high-st")
+
+
+def test_timestamps_are_in_the_zone_that_the_card_names(make_card: Make) -> None:
+    assert timestamp_zone(make_card(timezone="Pacific/Auckland")) == "Pacific/Auckland"
+    assert timestamp_zone(make_card(timezone="Pacific/Auckland", stamps="UTC")) == "UTC"
 
 
 @pytest.mark.slow

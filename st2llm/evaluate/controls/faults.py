@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from st2llm.data.calendar import local_iso
 from st2llm.data.read.local_time import from_index, to_utc
@@ -86,21 +86,15 @@ def _faulty_readings(
     return np.zeros(length)
 
 
-def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
+def read_faults(path: Path, data: SensorGraph, *, timezone: str) -> tuple[Fault, ...]:
     """Documented faults: a csv file with the columns place, start, end and, if known, kind.
 
-    start, end: time stamps of the first and the last faulty reading, in the data's time zone where they name none.
-    Raises DataError, naming the row, for a place or time that the data lack and an end before its start, and where no
-    fault lies in the test part.
+    start, end: timestamps of the first and the last faulty reading. timezone: of timestamps without an offset. Raises
+    DataError, naming the row, for a place or time that the data lack, a local time that clocks skip or show twice, and
+    an end before its start, and where no fault lies in the test part.
     """
     table = _table(path)
-    stamps = {}
-    for name in ("start", "end"):
-        try:
-            times = pd.DatetimeIndex(pd.to_datetime(table[name]))
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{path}: column {name!r} holds values that are not times ({error}).") from error
-        stamps[name] = to_utc(from_index(times), data.timezone, "infer").seconds
+    stamps = {name: _seconds(table, name, path, timezone) for name in ("start", "end")}
     faults = []
     for row, place in enumerate(table["place"]):
         if place not in data.places:
@@ -120,6 +114,22 @@ def read_faults(path: Path, data: SensorGraph) -> tuple[Fault, ...]:
             f"{local_iso(int(data.time[begin]), data.timezone)}. Choose a split whose test part contains faults."
         )
     return tuple(faults)
+
+
+def _seconds(table: pd.DataFrame, name: str, path: Path, timezone: str) -> Int64[np.ndarray, " row"]:
+    """A column of timestamps as seconds UTC."""
+    try:
+        times = pd.DatetimeIndex(pd.to_datetime(table[name]))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: column {name!r} holds values that are not times ({error}).") from error
+    instants = to_utc(from_index(times), timezone, "infer")
+    if (unknown := np.flatnonzero(~instants.known)).size:
+        row = int(unknown[0])
+        raise DataError(
+            f"{path}, row {row + 2}: {name} {table[name][row]} is skipped or occurs twice where the clocks of "
+            f"{timezone} change. Write it with its offset, for instance {table[name][row]}+00:00 for UTC."
+        )
+    return instants.seconds
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from st2llm.config.suite import Suite, SuiteSource
-from st2llm.data import check_is_name, load_data
+from st2llm.data import check_is_name, load_data, timestamp_zone
 from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
@@ -117,7 +117,7 @@ def _run(
     prune: bool,
     save_arms: bool,
 ) -> Report:
-    data, faults = _with_faults(suite, _load(suite, passed.data))
+    data, faults = _with_faults(suite, passed.data)
     studies = []
     for task in suite.tasks:
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
@@ -177,14 +177,15 @@ def _load(suite: Suite, passed: Container | None) -> Container:
     return data
 
 
-def _with_faults(suite: Suite, data: Container) -> tuple[Container, tuple[Fault, ...]]:
-    """The data with the faults to detect, and these faults."""
-    settings = suite.faults
+def _with_faults(suite: Suite, passed: Container | None) -> tuple[Container, tuple[Fault, ...]]:
+    """The data of a suite, or those passed, with the faults to detect, and these faults."""
+    settings, data = suite.faults, _load(suite, passed)
     if settings is None or not isinstance(data, SensorGraph):
         return data, ()
     if settings.planted is not None:
         return inject_faults(data, settings.planted, seed=settings.seed)
-    return data, read_faults(Path(str(settings.documented)), data)
+    timezone = timestamp_zone(suite.data) if passed is None else data.timezone
+    return data, read_faults(Path(str(settings.documented)), data, timezone=timezone)
 
 
 def _faults_json(data: Container, faults: Sequence[Fault]) -> dict[str, Any]:

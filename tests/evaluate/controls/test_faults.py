@@ -10,6 +10,7 @@ from support import tiny_suite
 from st2llm import metrics
 from st2llm.config.suite import Suite
 from st2llm.data import load_data
+from st2llm.data.calendar import local_iso
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError
 from st2llm.evaluate.controls.faults import KINDS, inject_faults, read_faults
@@ -149,10 +150,13 @@ def test_documented_faults_are_looked_for_as_planted_ones_are(tmp_path, town):
         }
     )
     rows.to_csv(tmp_path / "faults.csv", index=False)
-    assert read_faults(tmp_path / "faults.csv", broken) == faults
-    card = tiny_suite.write_card(tmp_path / "data")
+    assert read_faults(tmp_path / "faults.csv", broken, timezone="UTC") == faults
+    card = tiny_suite.write_card(tmp_path / "data", timezone="Pacific/Auckland")
+    card.write_text(card.read_text() + "stamps: UTC\n")
     path = faulty(card, tmp_path, {"documented": str(tmp_path / "faults.csv")})
     report = compare(path, out=tmp_path / "run", progress=False)
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["faults"][0]["start"] == local_iso(int(town.time[faults[0].start]), "Pacific/Auckland")
     # The readings themselves are sound here, so that nothing finds what is said of them.
     assert report.records[1]["metrics"]["auprc"]["value"] < 0.2
     assert "10 documented" in (tmp_path / "run" / "report.md").read_text()
@@ -164,6 +168,14 @@ def test_documented_faults_are_looked_for_as_planted_ones_are(tmp_path, town):
         ("place,start\n", "needs the columns place, start and end, but has no end"),
         ("place,start,end\nnowhere,2024-01-01,2024-01-02\n", "row 2: no place 'nowhere'"),
         ("place,start,end\n{place},soon,2024-01-02\n", "'start' holds values that are not times"),
+        (
+            "place,start,end\n{place},2024-03-31 02:30,2024-04-01\n",
+            "row 2: start .* is skipped or occurs twice",
+        ),
+        (
+            "place,start,end\n{place},2024-01-01,2024-10-27 02:30\n",
+            "row 2: end .* is skipped or occurs twice",
+        ),
         ("place,start,end\n{place},2024-01-02,2024-01-01\n", "row 2: no reading of .* lies between"),
         ("place,start,end\n{place},2024-01-01,2024-01-01\n", "none of 1 faults lies in the test part"),
     ],
@@ -172,9 +184,9 @@ def test_a_table_of_faults_that_cannot_be_says_where(tmp_path, town, text, messa
     path = tmp_path / "faults.csv"
     path.write_text(text.format(place=town.places[0]))
     with pytest.raises(DataError, match=message):
-        read_faults(path, town)
+        read_faults(path, town, timezone="Europe/Berlin")
     with pytest.raises(DataError, match="cannot be read"):
-        read_faults(tmp_path / "missing.csv", town)
+        read_faults(tmp_path / "missing.csv", town, timezone="UTC")
 
 
 @pytest.mark.parametrize(
