@@ -14,18 +14,19 @@ from sklearn.utils.validation import check_is_fitted
 from st2llm.config.catalog import EXTERNAL_MODELS, rules_for
 from st2llm.data import calendar
 from st2llm.data.convert.graph import graph_from_pandas
+from st2llm.data.load.card_calendar import padded_to
 from st2llm.data.load.regular_steps import RegularStep
-from st2llm.data.windows import cut_parts, split
+from st2llm.data.windows import split
+from st2llm.data.windows.future import ONE_PART, future_samples
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.predict import Predictor, UnfittedPredictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.external.wrapper import wrap
 from st2llm.tasks import Forecast
-from st2llm.types import DAY_S, Grid, Prediction, Sample, SensorGraph, SplitPlan, TrainingWindows
+from st2llm.types import DAY_S, Grid, Prediction, Sample, SensorGraph, TrainingWindows
 
 Card = Mapping[str, Any]
 QUANTILES = (0.05, 0.5, 0.95)
-_ONE_PART = SplitPlan(1.0, 0.0, 0.0)
 _MOST_WINDOWS = 2_000
 """Training windows at most, evenly spaced over the data."""
 
@@ -182,9 +183,9 @@ class _Fitted:
 
     def future(self, card: Card | None) -> Sample:
         """The sample of the steps after the last reading."""
-        data, steps = self.data, len(self.data.time) + self.task.horizon
+        data = self.data
         step = RegularStep(data.name, "", data.freq_s, data.timezone)
-        time = step.from_start(int(data.time[0]), steps)
+        time, values = step.with_future(data.time, data.values, self.task.horizon)
         holidays = dict((card or {}).get("holidays") or {})
         days = calendar.calendar_of(
             time,
@@ -193,12 +194,9 @@ class _Fitted:
             country=str(holidays.get("country", "")),
             subdivision=holidays.get("subdivision"),
         )
-        covariates = tuple(replace(c, values=_padded(c.values, steps)) for c in data.covariates)
-        extended = replace(
-            data, time=time, values=_padded(data.values, steps), calendar=days, covariates=covariates
-        )
-        windows, _, _ = cut_parts(replace(extended, split=_ONE_PART), self.task)
-        return windows[-1].without_truth()
+        covariates = tuple(replace(c, values=padded_to(c.values, len(time))) for c in data.covariates)
+        extended = replace(data, time=time, values=values, calendar=days, covariates=covariates)
+        return future_samples(extended, self.task).samples[0]
 
 
 def _fit(data: SensorGraph | Grid, model: object, horizon: int, history: int | None) -> _Fitted:
@@ -213,7 +211,7 @@ def _fit(data: SensorGraph | Grid, model: object, horizon: int, history: int | N
             f"data."
         )
     stride = max(1, (last - task.length) // _MOST_WINDOWS)
-    train = split(replace(data, split=_ONE_PART), task, stride=stride).train
+    train = split(replace(data, split=ONE_PART), task, stride=stride).train
     return _Fitted(data, task, _fitted_predictor(model, train, data.kind))
 
 
@@ -259,11 +257,6 @@ def _first_steps(data: SensorGraph | Grid, count: int) -> SensorGraph | Grid:
         ),
         covariates=tuple(replace(c, values=c.values[:count]) for c in data.covariates),
     )
-
-
-def _padded(values: Float64[np.ndarray, "time ..."], steps: int) -> Float64[np.ndarray, "steps ..."]:
-    """The values, and NaN after them."""
-    return np.concatenate([values, np.full((steps - len(values), *values.shape[1:]), np.nan)])
 
 
 def _long_table(sample: Sample, prediction: Prediction, task: Forecast) -> pd.DataFrame:

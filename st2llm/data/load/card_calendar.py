@@ -54,12 +54,12 @@ def with_future_steps(
         values=values,
         calendar=field_calendar(card, time, data.freq_s),
         covariates=tuple(
-            replace(covariate, values=columns.get(covariate.name, _of_length(covariate.values, len(time))))
+            replace(covariate, values=columns.get(covariate.name, padded_to(covariate.values, len(time))))
             for covariate in data.covariates
         ),
     )
 
 
-def _of_length(values: Float64[np.ndarray, " time"], count: int) -> Float64[np.ndarray, " longer"]:
-    """The first values, or all of them and NaN after them."""
+def padded_to(values: Float64[np.ndarray, " time"], count: int) -> Float64[np.ndarray, " steps"]:
+    """The first `count` values, or all of them and NaN after them."""
     return np.concatenate([values[:count], np.full(max(0, count - len(values)), np.nan)])
