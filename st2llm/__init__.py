@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr_
     )
     from st2llm.evaluate.run.compare import compare
     from st2llm.llm import load_llm
+    from st2llm.predict.checkpoint import CheckpointPredictor
     from st2llm.predict.external.wrapper import wrap
     from st2llm.predict.forecaster import Forecaster, forecast
     from st2llm.serialize.template.template import load_prompt
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; at run time `__getattr_
 __all__ = [
     "AlignmentError",
     "ArtefactError",
+    "CheckpointPredictor",
     "ConfigError",
     "DataError",
     "Events",
@@ -62,6 +64,7 @@ _HOMES = {
     "load_llm": "st2llm.llm",
     "load_prompt": "st2llm.serialize.template.template",
     "compare": "st2llm.evaluate.run.compare",
+    "CheckpointPredictor": "st2llm.predict.checkpoint",
     "wrap": "st2llm.predict.external.wrapper",
     "forecast": "st2llm.predict.forecaster",
     "Forecaster": "st2llm.predict.forecaster",
