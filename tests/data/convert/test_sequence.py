@@ -79,12 +79,17 @@ def test_events_come_back_from_their_table(back):
 
 
 @pytest.mark.parametrize(
-    ("settings", "objects"), [({}, ("a", "b")), ({"card": {"object": None}}, None), ({"object": "time"}, 3)]
+    ("column", "settings", "objects"),
+    [
+        ("object", {}, ("a", "b")),
+        ("user_id", {}, ("a", "b")),
+        ("who", {"object": "who"}, ("a", "b")),
+        ("object", {"card": {"object": None}}, ()),
+    ],
 )
-def test_an_object_column_of_events_separates_their_sequences(settings, objects):
-    events = Events.from_pandas(fixes(object=["a", "b", "a"]), **settings)
-    names = events.objects if events.object is not None else None
-    assert (len(names) if isinstance(objects, int) else names) == objects
+def test_the_object_column_of_events_separates_their_sequences(column, settings, objects):
+    table = fixes(object=["a", "b", "a"]).rename(columns={"object": column})
+    assert Events.from_pandas(table, **settings).objects == objects
 
 
 FAULTS = {

@@ -50,7 +50,7 @@ def test_local_metres_survive_the_date_line() -> None:
 @pytest.mark.parametrize(
     ("lon", "message"),
     [
-        ("", "place 'High St' has no number in 'lon' or 'lat'"),
+        ("", "place 'High St' has no finite number in 'lon' or 'lat'"),
         ("nan", "column 'lon' should hold numbers, but row 2 holds 'nan'"),
         ("east", "column 'lon' should hold numbers, but row 2 holds 'east'"),
     ],
