@@ -177,7 +177,7 @@ def test_documented_faults_are_looked_for_as_planted_ones_are(tmp_path, town):
             "row 2: end .* is skipped or occurs twice",
         ),
         ("place,start,end\n{place},2024-01-02,2024-01-01\n", "row 2: no reading of .* lies between"),
-        ("place,start,end\n{place},2024-01-01,2024-01-01\n", "none of 1 faults lies in the test part"),
+        ("place,start,end\n{place},2024-01-02,2024-01-02\n", "none of 1 faults lies in the test part"),
     ],
 )
 def test_a_table_of_faults_that_cannot_be_says_where(tmp_path, town, text, message):
