@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from hypothesis import settings
 from jaxtyping import install_import_hook
 from support import typecheck  # noqa: F401  (the hook finds it by name)
 
@@ -16,5 +17,9 @@ if "ST2LLM_DATA" not in os.environ and _SHARED.is_dir():
 
 # No test is answered from an earlier one's cache of answers, and none leaves answers in the user's own file.
 os.environ["ST2LLM_ANSWERS"] = "off"
+
+# A property does not fail because the machine is busy.
+settings.register_profile("st2llm", deadline=None)
+settings.load_profile("st2llm")
 
 pytest_plugins = ["support.fixtures"]
