@@ -102,7 +102,7 @@ def build_aligned_arm(
     return build_arm(backbone, blueprint, seed=recipe.seed, llm=llm, adaptation=recipe.adapt)
 
 
-def build_compared_arm(
+def build_suite_arm(
     recipe: ArmRecipe, shape: FieldShape | SequenceShape, sample: Sample
 ) -> tuple[Arm, LanguageModel | None]:
     """A fresh arm of a comparison, and the language model that it reads through, with adapters where it is adapted."""

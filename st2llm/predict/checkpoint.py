@@ -22,8 +22,8 @@ from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.build import (
     PROMPT_NORM,
     build_aligned_arm,
-    build_compared_arm,
     build_pretraining_module,
+    build_suite_arm,
     load_language_model,
     load_splits,
 )
@@ -133,7 +133,7 @@ class CheckpointPredictor:
 
     def _load_arm(self, recipe: ArmRecipe, sample: Sample) -> nn.Module:
         folder = self.checkpoint.folder
-        arm, llm = build_compared_arm(recipe, self.shape, sample)
+        arm, llm = build_suite_arm(recipe, self.shape, sample)
         if llm is not None:
             checkpoint.check_base_model(folder, llm)
         weights = checkpoint.load_weights(folder)
