@@ -1,13 +1,16 @@
 """Commands that run a suite and write its report: compare and report."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from st2llm.cli.options import SuiteName, example
-from st2llm.cli.terminal import is_quiet, print_rich
+from st2llm.cli.options import Changes, DryRun, SuiteName, example
+from st2llm.cli.terminal import is_quiet, print_rich, print_table
+
+if TYPE_CHECKING:
+    from st2llm.evaluate.run.plan import Overrides
 
 app = typer.Typer()
 
@@ -40,6 +43,12 @@ def compare(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out; finished arms are kept.")
     ] = False,
+    changes: Changes = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="N,...", help="Train with these seeds, such as 0,1,2."),
+    ] = None,
+    dry_run: DryRun = False,
     prune: Annotated[
         bool,
         typer.Option(
@@ -55,12 +64,16 @@ def compare(
 ) -> None:
     """Run a suite: compare language models with native models and baselines on identical samples."""
     from st2llm.evaluate.run.plan import Overrides, make
+    from st2llm.train.recipes import parse_overrides
 
     if prune and not resume:
         raise typer.BadParameter("--prune deletes arms of a run that is resumed. Add --resume.")
-    make(
-        suite, Overrides(data, llm, limit), out=out, resume=resume
-    )  # errors of the suite come before torch is loaded
+    settings = parse_overrides(changes or []) | _parse_seeds(seeds)
+    overrides = Overrides(data, llm, limit, settings=settings)
+    if dry_run:
+        _print_estimate(suite, overrides, out, resume)
+        return
+    make(suite, overrides, out=out, resume=resume)  # errors of the suite come before torch is loaded
     from st2llm.evaluate.run.compare import compare as run
     from st2llm.evaluate.run.cost import processor_time
 
@@ -74,10 +87,32 @@ def compare(
         prune=prune,
         save_arms=save_arms,
         progress=not is_quiet(),
+        settings=settings,
     )
     print_rich(report.table())
     took = f"Took {processor_time()}" + (" since it was resumed." if resume else ".")
     typer.echo("\n".join([report.verdict, took, *(f"Report: {page}" for page in report.pages)]))
+
+
+def _parse_seeds(words: str | None) -> dict[str, Any]:
+    """The setting `seeds` of `0,1,2`. Raises BadParameter for anything else."""
+    if words is None:
+        return {}
+    try:
+        return {"seeds": [int(word) for word in words.split(",")]}
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--seeds takes whole numbers, such as 0,1,2, but {words!r} came."
+        ) from error
+
+
+def _print_estimate(suite: str, overrides: "Overrides", out: Path | None, resume: bool) -> None:
+    from st2llm.evaluate.planning.dry_run import dry_run
+    from st2llm.evaluate.planning.estimate import HEADER
+
+    estimate = dry_run(suite, overrides, out=out, resume=resume)
+    print_table(HEADER, [arm.row() for arm in estimate.arms], whole=True)
+    typer.echo(estimate.summary)
 
 
 @app.command(epilog=example("st2llm report runs/demo"))

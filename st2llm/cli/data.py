@@ -57,6 +57,33 @@ def data_show(
         typer.echo(f"Plot: {plot}", err=as_json)
 
 
+@app.command("init", epilog=example("st2llm data init counts.csv places.csv --out counts.yaml"))
+def data_init(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Files of one data set (csv, Parquet, NetCDF, GPX, .plt, clips), or a folder of them.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.yaml", help="Write the card here; by default it is printed."),
+    ] = None,
+) -> None:
+    """Draft a data card from files: kind, columns, zone, step and unit, with every guess marked."""
+    from st2llm.commands.draft import draft_card, write_card
+
+    draft = draft_card(files)
+    if out is None:
+        typer.echo(draft.text(), nl=False)
+        print_note(f"Save it as a .yaml file in {draft.folder}, and check it: st2llm data show FILE.yaml")
+        return
+    write_card(draft, out)
+    typer.echo(f"Card: {out}")
+    print_note(f"Check the guesses in it, then: st2llm data show {out}")
+
+
 @app.command("export", epilog=example("st2llm data export auckland-pedestrians --out counts.parquet"))
 def data_export(
     name: DataName,

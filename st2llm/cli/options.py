@@ -48,6 +48,10 @@ RunFolder = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The folder of the run; default runs/<id>.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in DIR.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check everything and print the plan and its cost; train nothing."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from st2llm.cli.options import Changes, ConfigName, Data, Resume, RunFolder, example
-from st2llm.cli.terminal import is_quiet, print_note
+from st2llm.cli.options import Changes, ConfigName, Data, DryRun, Resume, RunFolder, example
+from st2llm.cli.terminal import is_quiet, print_note, print_table
 
 if TYPE_CHECKING:
     from st2llm.train.loop.budget import FitResult
+    from st2llm.train.run import AnyRecipe
 
 app = typer.Typer()
 
@@ -22,6 +23,7 @@ def pretrain(
     changes: Changes = None,
     out: RunFolder = None,
     resume: Resume = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a native model (no language model): regression, likelihood, masked, contrastive or diffusion."""
     from st2llm.config.training import PretrainRecipe
@@ -32,6 +34,9 @@ def pretrain(
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=PretrainRecipe)
     root = out or Path("runs") / settings.id
+    if dry_run:
+        _print_plan(settings, root, resume)
+        return
     with show_progress(is_main() and not is_quiet()) as reporter:
         reporter.start(settings.id, settings.budget.steps)
         done = module.pretrain(settings, root, resume=resume, on_step=reporter.update)
@@ -44,6 +49,7 @@ def align(
     changes: Changes = None,
     out: RunFolder = None,
     resume: Resume = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train an encoder whose outputs a frozen language model reads as soft tokens; report alignment metrics."""
     from st2llm.commands.align import align_and_report
@@ -54,6 +60,9 @@ def align(
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=align_recipe_type)
     root = out or Path("runs") / settings.id
+    if dry_run:
+        _print_plan(settings, root, resume)
+        return
     with show_progress(is_main() and not is_quiet()) as reporter:
         done = align_and_report(settings, root, resume=resume, reporter=reporter)
     _print_result(done, root)
@@ -67,6 +76,7 @@ def finetune(
     changes: Changes = None,
     out: RunFolder = None,
     resume: Resume = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Fine-tune a language model (LoRA, QLoRA, norms, partial or full) on instructions or with soft tokens."""
     from st2llm.commands.finetune import run_finetune
@@ -77,9 +87,19 @@ def finetune(
 
     settings = load_recipe(recipe, parse_overrides(changes or []), into=finetune_recipe_type)
     root = out or Path("runs") / settings.id
+    if dry_run:
+        _print_plan(settings, root, resume)
+        return
     with show_progress(is_main() and not is_quiet()) as reporter:
         done = run_finetune(settings, root, resume=resume, reporter=reporter)
     _print_result(done, root)
+
+
+def _print_plan(settings: "AnyRecipe", root: Path, resume: bool) -> None:
+    """Checks a training run and prints its plan and cost, without training."""
+    from st2llm.commands.training_plan import plan_training
+
+    print_table(["what", "value"], plan_training(settings, root, resume=resume), whole=True)
 
 
 def _print_result(done: "FitResult", root: Path) -> None:

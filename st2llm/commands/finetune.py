@@ -7,6 +7,7 @@ from typing import Any
 
 from st2llm.commands.exam import TUNED, UNTUNED, Answerer, examine, prompted_answerer, write
 from st2llm.commands.instruct import InstructionRequest, write_instructions
+from st2llm.commands.training_plan import check_recipe
 from st2llm.config.training import (
     InstructionRecipe,
     SoftTokenRecipe,
@@ -46,6 +47,7 @@ def run_finetune(
         return align.finetune(recipe, out, resume=resume, on_step=reporter.update).fit
     if isinstance(recipe, VideoQARecipe):
         return _run_video_qa(recipe, out, resume=resume, reporter=reporter)
+    check_recipe(recipe)
     path = _instruction_set(recipe, out, resume=resume)
     reporter.start(recipe.id, recipe.budget.steps)
     result = finetune(recipe, path, out, resume=resume, on_step=reporter.update)
@@ -62,6 +64,7 @@ def _run_video_qa(recipe: VideoQARecipe, out: Path, *, resume: bool, reporter: P
 
     Where clips are described in text, the control is the model before training.
     """
+    check_recipe(recipe)
     reporter.start(recipe.id, recipe.budget.steps)
     answerer, result = video_qa.train_video_qa(recipe, out, resume=resume, on_step=reporter.update)
     soft_tokens = video_qa.takes_soft_tokens(answerer.template)
@@ -89,6 +92,7 @@ def run_clip_prompts(
     recipe: VideoTextRecipe, out: Path, *, resume: bool = False, reporter: ProgressReporter = NO_PROGRESS
 ) -> FitResult:
     """Aligns synthetic clips and sentences, with a control without video; both are evaluated on real clips."""
+    check_recipe(recipe)
     reporter.start(recipe.id, recipe.budget.steps)
     answerer, result = clip_prompts.train_clip_prompts(recipe, out, resume=resume, on_step=reporter.update)
     answerers: dict[str, Callable[[], Answerer]] = {TUNED: lambda: answerer.answer}

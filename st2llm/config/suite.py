@@ -10,6 +10,7 @@ from st2llm import config, metrics, recipes, tasks
 from st2llm.config import Settings, catalog
 from st2llm.config.catalog import EXTERNAL_MODELS, RULES
 from st2llm.config.model import LLMSettings, Projection, Skip
+from st2llm.config.paths import resolve_paths
 from st2llm.config.predictors import (
     BootstrapSettings,
     ControlSettings,
@@ -339,6 +340,8 @@ def _find(name: str | Path) -> Path | Suite:
 
 def _expand(content: Any, path: Path) -> list[Suite]:
     """The suite of a file, or one for each value of its sweep."""
+    if isinstance(content, Mapping):
+        content = resolve_paths(content, path)
     if not isinstance(content, Mapping) or "sweep" not in content:
         return [_parse(content, str(path))]
     if "data" in content:

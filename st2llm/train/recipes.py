@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from st2llm import config, recipes
 from st2llm.config import Settings
+from st2llm.config.paths import resolve_paths
 from st2llm.errors import ConfigError
 
 R = TypeVar("R", bound=Settings)
@@ -22,15 +23,24 @@ def load_recipe(
     content = config.read_yaml(file)
     if not isinstance(content, dict):
         return config.parse(content, into=into if isinstance(into, type) else into(content), where=str(file))
+    content = resolve_paths(content, file)
     changed = content
     for key, value in (changes or {}).items():
         changed = _with_value(changed, key.split("."), value)
     recipe = into if isinstance(into, type) else into(changed)
-    changed = config.present_names(content, into=recipe, where=str(file))
-    for key, value in (changes or {}).items():
-        steps, value = _present_change(key.split("."), value, recipe)
-        changed = _with_value(changed, steps, value)
+    changed = change_settings(content, changes or {}, into=recipe, where=str(file))
     return config.parse(changed, into=recipe, where=str(file))
+
+
+def change_settings(
+    content: Mapping[str, Any], changes: Mapping[str, Any], *, into: type[Settings], where: str
+) -> dict[str, Any]:
+    """The content of a file with changes by dotted key, under the present names of all keys."""
+    changed = config.present_names(content, into=into, where=where)
+    for key, value in changes.items():
+        steps, value = _present_change(key.split("."), value, into)
+        changed = _with_value(changed, steps, value)
+    return changed
 
 
 def parse_overrides(words: list[str]) -> dict[str, Any]:

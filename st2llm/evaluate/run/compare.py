@@ -1,6 +1,6 @@
 """Runs a suite: all predictors on identical samples, planted controls, records and a report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,20 +15,21 @@ from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault, inject_faults, read_faults
+from st2llm.evaluate.planning.checks import check_task
 from st2llm.evaluate.report.overview import write_overview
 from st2llm.evaluate.report.run_report import Report, rescore
 from st2llm.evaluate.run import plan
 from st2llm.evaluate.run.control_runs import run_controls
 from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
-from st2llm.evaluate.run.progress import ProgressReporter, show_run_progress
+from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter, show_run_progress
 from st2llm.evaluate.run.run_card import run_card
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.files import exclusive
 from st2llm.predict import Predictor, UnfittedPredictor
 from st2llm.predict.external.wrapper import as_predictors
-from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
+from st2llm.types import Container, Events, Grid, Prompt, SensorGraph, Trajectory, Video
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class PassedObjects:
         return None if self.data is None else first_object(self.data).name
 
 
+NOTHING_PASSED = PassedObjects()
+
+
 def compare(
     suite: SuiteSource,
     *,
@@ -55,13 +59,15 @@ def compare(
     save_arms: bool = False,
     progress: bool = True,
     predictors: Sequence[object] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """Runs a suite, or a list of suites (each in its own folder below `out`), and reports.
 
     suite: a name, a path, a dict of the keys of a suite file, or a Suite. predictors: Python objects to compare with
     those of the suite, as arms without a language model: functions, fitted models and scikit-learn regressors (see
     `st2llm.wrap`). data: the name of a data set, the path of a card, or a container. data, llm, limit: override those
-    of the suite. out: by default runs/<suite id>. resume: continues the run in `out`;
+    of the suite. settings: override others, by dotted key: {"budget.steps": 10}. Every suite is checked whole before
+    anything trains. out: by default runs/<suite id>. resume: continues the run in `out`;
     finished arms are neither run again nor deleted: those of predictors that are no longer passed or named stay in the
     report, and the earlier arms of a changed predictor are moved to `replaced/`. prune: deletes both. save_arms:
     keeps each trained arm as a checkpoint in `checkpoints/` of the run folder, which `st2llm predict` and `push` and
@@ -74,6 +80,7 @@ def compare(
         llm=llm,
         limit=limit,
         custom=tuple(predictor.name for predictor in passed.predictors),
+        settings=settings or {},
     )
     source = suite if passed.data is None else plan.with_data_of(suite, passed.data)
     planned = plan.make(source, changes, out=out, resume=resume)
@@ -81,9 +88,9 @@ def compare(
         _claimed(planned, resume=resume),
         show_run_progress(progress, plan.planned_arms(planned)) as reporter,
     ):
+        prepared = [prepare(each, passed, reporter, save_arms=save_arms) for each in planned.suites]
         reports = [
-            _run(each, store, passed, reporter, prune=prune, save_arms=save_arms)
-            for each, store in zip(planned.suites, planned.stores, strict=True)
+            _run(each, store, prune=prune) for each, store in zip(prepared, planned.stores, strict=True)
         ]
     if len(reports) == 1:
         return reports[0]
@@ -108,26 +115,44 @@ def _claimed(planned: plan.Plan, *, resume: bool) -> Iterator[None]:
         yield
 
 
-def _run(
+@dataclass(frozen=True)
+class PreparedSuite:
+    """A suite whose data are loaded and all of whose parts have been checked.
+
+    first_prompts: of each text predictor, for each task.
+    """
+
+    studies: tuple[Study, ...]
+    faults: tuple[Fault, ...]
+    first_prompts: tuple[dict[str, Prompt], ...]
+
+
+def prepare(
     suite: Suite,
-    store: RunStore,
-    passed: PassedObjects,
-    reporter: ProgressReporter,
+    passed: PassedObjects = NOTHING_PASSED,
+    reporter: ProgressReporter = NO_PROGRESS,
     *,
-    prune: bool,
-    save_arms: bool,
-) -> Report:
+    save_arms: bool = False,
+) -> PreparedSuite:
+    """Loads the data and external predictors of a suite, and checks all that its arms need. Raises as `check_task`."""
     data, faults = _with_faults(suite, passed.data)
-    studies = []
+    studies, prompts = [], []
     for task in suite.tasks:
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
         inputs = Inputs(suite, TaskData(data, task, splits, faults), reporter, passed.predictors)
+        prompts.append(check_task(inputs))
         studies.append(Study(inputs, save_arms=save_arms))
-    first = studies[0].inputs
+    return PreparedSuite(tuple(studies), faults, tuple(prompts))
+
+
+def _run(prepared: PreparedSuite, store: RunStore, *, prune: bool) -> Report:
+    studies, first = prepared.studies, prepared.studies[0].inputs
     warmup = {"warmup_data_sha256": studies[0].trained.arms.warmup_data_sha256}
-    resumed = store.open({**run_card(first), **warmup, **_faults_json(data, faults)}, prune=prune)
+    resumed = store.open(
+        {**run_card(first), **warmup, **_faults_json(first.data, prepared.faults)}, prune=prune
+    )
     for note in resumed.notes:
-        reporter.note(note)
+        first.reporter.note(note)
     # Controls run first: the other results mean little where the suite cannot detect a planted gain.
     run_controls(studies[0], store)
     for study in studies:

@@ -1,7 +1,7 @@
 """The plan of a comparison: suites and folders, checked before any model or data is loaded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.job import job_key
 from st2llm.evaluate.run.progress import PlannedArm
 from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.train.recipes import change_settings
 from st2llm.types import Container
 
 _STEP_S = {"none": 0.03, "llm-lora": 0.9}
@@ -31,6 +32,8 @@ class Overrides:
     limit: int | None = None
     custom: tuple[str, ...] = ()
     """Names of predictors that are passed as Python objects."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings by dotted key, such as {'budget.steps': 10}."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +126,28 @@ def _suite_arms(suite: Suite, store: RunStore, prefix: str, *, speeds_of: str) -
                 label = f"{prefix}{name}" + (f", seed {seed}" if predictor.trained else "")
                 taken = None if finished is None else float(finished["wall_s"])
                 group = f"{speeds_of} {predictor.name}"
-                arms.append(PlannedArm(suite.id, key, label, group, _work(suite, predictor), taken))
+                arms.append(
+                    PlannedArm(suite.id, key, label, group, expected_seconds(suite, predictor), taken)
+                )
     return arms
 
 
-def _work(suite: Suite, predictor: PredictorSettings) -> float:
-    """About the seconds that an arm takes."""
+def expected_seconds(suite: Suite, predictor: PredictorSettings) -> float:
+    """About the seconds that an arm takes on two cores, at one learning rate."""
     if predictor.trained and suite.budget is not None:
         backbone = "llm-lora" if predictor.set.train_adapters else str(predictor.backbone)
-        return 1.0 + suite.budget.steps * _STEP_S.get(backbone, _OTHER_STEP_S[predictor.family])
+        return 1.0 + suite.budget.steps * step_seconds(predictor.family, backbone)
     if predictor.family == "text":
         windows = predictor.set.windows or suite.windows.count or _FEW_WINDOWS
         validation = predictor.set.validation_windows
         windows += min(windows, TEXT_VALIDATION_WINDOWS) if validation is None else validation
         return windows * (suite.windows.places or 1) * predictor.set.draws * _PROMPT_S
     return 1.0
+
+
+def step_seconds(family: str, backbone: str) -> float:
+    """About the seconds of a training step of a batch of 32 on two cores."""
+    return _STEP_S.get(backbone, _OTHER_STEP_S[family])
 
 
 def _overridden(suite: Suite, overrides: Overrides) -> Suite:
@@ -156,4 +166,5 @@ def _overridden(suite: Suite, overrides: Overrides) -> Suite:
     settings["predictors"] += [
         {"name": name, "family": "primitive", "custom": True} for name in overrides.custom
     ]
-    return config.parse(settings, into=Suite, where=suite.id)
+    changed = change_settings(settings, overrides.settings, into=Suite, where=suite.id)
+    return config.parse(changed, into=Suite, where=suite.id)

@@ -1,0 +1,61 @@
+"""The content of a drafted card: keys in order, each with a comment where it is a guess."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class CardDraft:
+    """A card in the making. kind: of the data. folder: of its files. lines: of the YAML, after name and kind."""
+
+    kind: str
+    name: str
+    folder: Path
+    why: str
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, key: str, value: object, guess: str = "") -> None:
+        """Adds a key. guess: why this value is taken, where the files do not state it."""
+        comment = f"   # guess: {guess}" if guess else ""
+        self.lines.append(f"{key}: {_yaml(value)}{comment}")
+
+    def text(self) -> str:
+        """The card as YAML."""
+        return "\n".join(
+            [
+                "# Drafted by `st2llm data init`. Lines marked `guess` are not stated by the files: check each.",
+                f"name: {self.name}",
+                f"kind: {self.kind}   # guess: {self.why}",
+                *self.lines,
+                "",
+            ]
+        )
+
+
+def start_draft(kind: str, files: Sequence[Path], why: str) -> CardDraft:
+    """A draft that is named after its first file, or after the folder of several."""
+    folder = Path(os.path.commonpath([file.parent for file in files]))
+    stem = files[0].name.split(".")[0] if len(files) == 1 else folder.resolve().name
+    name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "data"
+    return CardDraft(kind, name, folder, why)
+
+
+def _yaml(value: object) -> str:
+    """A value in flow style; plain text without quotes where YAML reads it as text."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w ./+-]*", value) and not _is_keyword(value):
+        return value
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_keyword(word: str) -> bool:
+    return (
+        word.lower() in ("true", "false", "null", "yes", "no", "on", "off", "y", "n") or word != word.strip()
+    )

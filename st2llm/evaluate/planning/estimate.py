@@ -1,0 +1,133 @@
+"""The expected cost of a comparison: steps, prompts, tokens, minutes and memory of each arm."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from st2llm.config.predictors import PredictorSettings
+from st2llm.evaluate.report.formats import format_duration
+from st2llm.evaluate.run.inputs import Inputs
+from st2llm.evaluate.run.plan import expected_seconds
+from st2llm.evaluate.run.runners.text import load_template
+from st2llm.llm.endpoint.client import PREFIX
+from st2llm.llm.model_files import resolve
+from st2llm.types import Prompt
+
+_MIB = 2**20
+BASE_MIB = 700
+"""About the memory of Python, torch and transformers alone."""
+_TRAINED_FACTOR = 1.5
+"""Activations and optimiser states of a training step, as a multiple of the weights, at a batch of 32."""
+
+
+@dataclass(frozen=True)
+class ArmEstimate:
+    """The expected cost of one predictor on one task, over all its seeds and learning rates.
+
+    tokens: of the prompts, at the length of the first one; None for a model whose tokenizer is not on this machine.
+    seconds: on two cores. mib: peak memory.
+    """
+
+    task: str
+    predictor: str
+    family: str
+    runs: int
+    steps: int
+    prompts: int
+    tokens: int | None
+    seconds: float
+    mib: int
+
+    def row(self) -> list[str]:
+        tokens = "?" if self.tokens is None else f"{self.tokens:,}"
+        return [
+            self.predictor,
+            self.family,
+            self.task,
+            str(self.runs),
+            f"{self.steps:,}",
+            f"{self.prompts:,}",
+            tokens if self.prompts else "0",
+            format_duration(float(round(self.seconds))),
+            f"{self.mib:,} MiB",
+        ]
+
+
+HEADER = ("predictor", "family", "task", "runs", "steps", "prompts", "tokens", "about", "memory")
+
+
+def estimate_task(inputs: Inputs, prompts: Mapping[str, Prompt]) -> list[ArmEstimate]:
+    """The estimate of each predictor. prompts: the first prompt of each text predictor."""
+    return [_estimate(inputs, each, prompts.get(each.name)) for each in inputs.suite.predictors]
+
+
+def summary(estimates: Sequence[ArmEstimate], *, controls: float = 0.0) -> str:
+    """The sums over all arms in one sentence. controls: seconds of the planted controls."""
+    seconds = sum(each.seconds for each in estimates) + controls
+    with_controls = f", {format_duration(float(round(controls)))} of it for controls" if controls else ""
+    return (
+        f"{sum(each.runs for each in estimates)} arms, {sum(each.steps for each in estimates):,} steps, "
+        f"{sum(each.prompts for each in estimates):,} prompts: about {format_duration(float(round(seconds)))}"
+        f"{with_controls} and {max((each.mib for each in estimates), default=0):,} MiB. These are estimates for two "
+        f"cores, from stated speeds; nothing was trained."
+    )
+
+
+def _estimate(inputs: Inputs, predictor: PredictorSettings, prompt: Prompt | None) -> ArmEstimate:
+    suite = inputs.suite
+    runs = len(suite.seeds) if predictor.trained else 1
+    rates = len(suite.budget.lr) if predictor.trained and suite.budget else 1
+    steps = runs * rates * suite.budget.steps if predictor.trained and suite.budget else 0
+    count = _prompt_count(inputs, predictor) if prompt is not None else 0
+    tokens = None if prompt is None or prompt.tokens is None else prompt.tokens * count
+    return ArmEstimate(
+        inputs.task.name,
+        predictor.name,
+        predictor.family,
+        runs,
+        steps,
+        count,
+        tokens,
+        runs * rates * expected_seconds(suite, predictor),
+        _memory(inputs, predictor),
+    )
+
+
+def _prompt_count(inputs: Inputs, predictor: PredictorSettings) -> int:
+    """Prompts of test and validation windows, one for each place where the template asks place by place, per draw."""
+    samples = [*inputs.test_samples(predictor), *inputs.prompted_validation_samples(predictor)]
+    by_place = load_template(predictor).head.per == "place"
+    count = sum(len(sample.wanted_nodes) if by_place else 1 for sample in samples)
+    return count * predictor.set.draws
+
+
+def _memory(inputs: Inputs, predictor: PredictorSettings) -> int:
+    """About the peak memory in MiB: the libraries, and the language model with what its training adds."""
+    llm = inputs.suite.llm
+    uses_llm = predictor.family in ("soft", "text")
+    if llm is None or not uses_llm or llm.name.startswith(PREFIX):
+        return BASE_MIB
+    weights = weight_mib(resolve(llm.name).folder)
+    share = 1.0 if predictor.set.depth is None and llm.depth is None else _depth_share(inputs, predictor)
+    return training_mib(weights * share) if predictor.trained else int(BASE_MIB + 1.5 * weights * share)
+
+
+def training_mib(weights: float) -> int:
+    """About the peak memory of training through a language model. weights: their size in MiB."""
+    return int(BASE_MIB + weights * (1 + _TRAINED_FACTOR))
+
+
+def weight_mib(folder: Path) -> float:
+    """The size of the weights in a model's folder."""
+    files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin", ".gguf")]
+    return sum(path.stat().st_size for path in files) / _MIB
+
+
+def _depth_share(inputs: Inputs, predictor: PredictorSettings) -> float:
+    """The share of the layers that are kept."""
+    llm = inputs.models.settings
+    config = json.loads((resolve(llm.name).folder / "config.json").read_text(encoding="utf-8"))
+    layers = int(config.get("text_config", config).get("num_hidden_layers", 0))
+    depth = predictor.set.depth or llm.depth or layers
+    return min(1.0, depth / layers) if layers else 1.0
