@@ -13,7 +13,7 @@ from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.model import checkpoint
 from st2llm.predict.examples import make_example_selector
 from st2llm.serialize.template.template import Template, load_prompt
-from st2llm.types import Prompt, Sample, Tokenizer
+from st2llm.types import Prompt, Sample, SampleSequence, Tokenizer
 
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
 
@@ -35,7 +35,7 @@ def check_task(inputs: Inputs) -> dict[str, Prompt]:
 
 def _check_windows(inputs: Inputs) -> None:
     """Raises DataError where a part of the split that the suite needs has no windows."""
-    needed = {"test": inputs.test}
+    needed: dict[str, SampleSequence] = {"test": inputs.test}
     if any(predictor.trained for predictor in inputs.suite.predictors):
         needed |= {"train": inputs.train, "validation": inputs.validation}
     for part, windows in needed.items():
