@@ -8,7 +8,7 @@ from st2llm.cli.options import AsJson, example
 from st2llm.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    from st2llm.commands.listing import ListedItem
+    from st2llm.commands.catalog import ListedItem
 
 app = typer.Typer(help="List suites, prompt templates, training configs and models.", no_args_is_help=True)
 
@@ -16,33 +16,33 @@ app = typer.Typer(help="List suites, prompt templates, training configs and mode
 @app.command("suites", epilog=example("st2llm list suites"))
 def list_suites(as_json: AsJson = False) -> None:
     """List the suites that `compare` takes by name."""
-    from st2llm.commands import listing
+    from st2llm.commands import catalog
 
-    _print(listing.list_suites(), "kind", as_json)
+    _print(catalog.list_suites(), "kind", as_json)
 
 
 @app.command("prompts", epilog=example("st2llm list prompts --json"))
 def list_prompts(as_json: AsJson = False) -> None:
     """List the templates that `prompt` takes by name."""
-    from st2llm.commands import listing
+    from st2llm.commands import catalog
 
-    _print(listing.list_prompts(), "kind", as_json)
+    _print(catalog.list_prompts(), "kind", as_json)
 
 
 @app.command("configs", epilog=example("st2llm list configs"))
 def list_configs(as_json: AsJson = False) -> None:
     """List the configs of pretrain, align and finetune."""
-    from st2llm.commands import listing
+    from st2llm.commands import catalog
 
-    _print(listing.list_configs(), "command", as_json)
+    _print(catalog.list_configs(), "command", as_json)
 
 
 @app.command("models", epilog=example("st2llm list models"))
 def list_models(as_json: AsJson = False) -> None:
     """List the language models that have a name of their own; Hugging Face ids and folders work as well."""
-    from st2llm.commands import listing
+    from st2llm.commands import catalog
 
-    _print(listing.list_models(), "files", as_json)
+    _print(catalog.list_models(), "files", as_json)
 
 
 def _print(items: "list[ListedItem]", group: str, as_json: bool) -> None:

@@ -97,7 +97,7 @@ def finetune(
 
 def _print_plan(settings: "AnyRecipe", root: Path, resume: bool) -> None:
     """Checks a training run and prints its plan and cost, without training."""
-    from st2llm.commands.training_plan import plan_training
+    from st2llm.evaluate.planning.training import plan_training
 
     print_table(["what", "value"], plan_training(settings, root, resume=resume), whole=True)
 

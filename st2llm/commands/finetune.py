@@ -7,7 +7,6 @@ from typing import Any
 
 from st2llm.commands.exam import TUNED, UNTUNED, Answerer, examine, prompted_answerer, write
 from st2llm.commands.instruct import InstructionRequest, write_instructions
-from st2llm.commands.training_plan import check_recipe
 from st2llm.config.training import (
     InstructionRecipe,
     SoftTokenRecipe,
@@ -15,6 +14,7 @@ from st2llm.config.training import (
     VideoQuestionRecipe,
     VideoTextRecipe,
 )
+from st2llm.evaluate.planning.training import check_recipe
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.run_card import commit_text
 from st2llm.model import checkpoint

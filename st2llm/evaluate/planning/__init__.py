@@ -1,1 +1,1 @@
-"""What a comparison will do: its checks before anything trains, and its expected cost."""
+"""What a comparison or a training run will do: its arms and expected cost."""

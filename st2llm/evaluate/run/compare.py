@@ -15,7 +15,6 @@ from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault, inject_faults, read_faults
-from st2llm.evaluate.planning.checks import check_task
 from st2llm.evaluate.report.overview import write_overview
 from st2llm.evaluate.report.run_report import Report, rescore
 from st2llm.evaluate.run import plan
@@ -24,6 +23,7 @@ from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter, show_run_progress
 from st2llm.evaluate.run.run_card import run_card
+from st2llm.evaluate.run.runners.checks import check_task
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.files import exclusive

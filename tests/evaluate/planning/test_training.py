@@ -3,9 +3,9 @@
 import datasets
 import pytest
 
-from st2llm.commands.training_plan import check_recipe, plan_training
 from st2llm.config.training import InstructionRecipe, PretrainRecipe
 from st2llm.errors import ConfigError
+from st2llm.evaluate.planning.training import check_recipe, plan_training
 
 
 @pytest.fixture
