@@ -1,0 +1,42 @@
+"""The options of `st2llm compare` reach the comparison."""
+
+from pathlib import Path
+
+import pytest
+from support.command_line import run_cli
+
+from st2llm.evaluate.run import compare, plan
+
+
+class _Started(Exception):
+    """Ends the command once its options are known."""
+
+
+def test_every_option_reaches_the_comparison(monkeypatch):
+    seen = {}
+
+    def record(suite, **options):
+        seen.update(options, suite=suite)
+        raise _Started
+
+    monkeypatch.setattr(plan, "make", lambda *_, **__: None)
+    monkeypatch.setattr(compare, "compare", record)
+    words = "compare town --data a --llm b --out c --limit 3 --resume --prune --save-arms --quiet"
+    run_cli(*words.split(), "--seeds", "0,1", "--set", "budget.steps=7")
+    assert seen == {
+        "suite": "town",
+        "data": "a",
+        "llm": "b",
+        "out": Path("c"),
+        "limit": 3,
+        "resume": True,
+        "prune": True,
+        "save_arms": True,
+        "progress": False,
+        "settings": {"seeds": [0, 1], "budget.steps": 7},
+    }
+
+
+@pytest.mark.parametrize("words", [["--seeds", "a,b"], ["--prune"]])
+def test_options_that_cannot_be_used_are_a_usage_error(words):
+    assert run_cli("compare", "demo", *words).returncode == 2
