@@ -8,7 +8,7 @@ from support.command_line import run_cli
 from st2llm.evaluate.run import compare, plan
 
 
-class _Started(Exception):
+class _StopError(Exception):
     """Ends the command once its options are known."""
 
 
@@ -17,7 +17,7 @@ def test_every_option_reaches_the_comparison(monkeypatch):
 
     def record(suite, **options):
         seen.update(options, suite=suite)
-        raise _Started
+        raise _StopError
 
     monkeypatch.setattr(plan, "make", lambda *_, **__: None)
     monkeypatch.setattr(compare, "compare", record)
