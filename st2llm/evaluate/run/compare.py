@@ -158,8 +158,8 @@ def _run(prepared: PreparedSuite, store: RunStore, *, prune: bool) -> Report:
     for study in studies:
         for job in study.jobs():
             study.run(job, store)
-    if save_arms:
-        _tell_arms_without_checkpoint(studies, store, reporter)
+    if studies[0].trained.save_arms:
+        _tell_arms_without_checkpoint(studies, store, first.reporter)
     store.mark_finished(datetime.now(UTC).isoformat(timespec="seconds"))
     return rescore(store.root)
 
