@@ -44,6 +44,14 @@ def start_draft(kind: str, files: Sequence[Path], why: str) -> CardDraft:
     return CardDraft(kind, name, folder, why)
 
 
+def pattern_of(draft: CardDraft, files: Sequence[Path]) -> str:
+    """The name of a single file, or a pattern of all files with its ending, in folders below where there are such."""
+    if len(files) == 1:
+        return files[0].name
+    below = any(file.parent != draft.folder for file in files)
+    return f"{'**/' if below else ''}*{files[0].suffix}"
+
+
 def _yaml(value: object) -> str:
     """A value in flow style; plain text without quotes where YAML reads it as text."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w ./+-]*", value) and not _is_keyword(value):

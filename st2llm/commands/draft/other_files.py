@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from st2llm.commands.draft.content import CardDraft, start_draft
+from st2llm.commands.draft.content import CardDraft, pattern_of, start_draft
 from st2llm.data.safe_open.raster import open_raster
 from st2llm.errors import DataError
 
@@ -46,8 +46,7 @@ def draft_tracks(files: Sequence[Path]) -> CardDraft:
     """Trajectories of GPX or .plt files, whose columns are known."""
     suffix = files[0].suffix
     draft = start_draft("trajectory", files, f"{suffix} files hold tracks")
-    table = files[0].name if len(files) == 1 else f"**/*{suffix}"
-    draft.add("table", table, "" if len(files) == 1 else "all files of the folder")
+    draft.add("table", pattern_of(draft, files), "" if len(files) == 1 else "all files of the folder")
     if suffix.lower() == ".gpx":
         draft.add("object", "track")
         draft.add("time", "time")
@@ -66,7 +65,7 @@ def draft_videos(files: Sequence[Path]) -> CardDraft:
     """A folder of clips, with the stems of the files as labels where several clips share one."""
     suffix = files[0].suffix
     draft = start_draft("video", files, f"{suffix} files hold clips")
-    draft.add("files", files[0].name if len(files) == 1 else f"*{suffix}")
+    draft.add("files", pattern_of(draft, files))
     draft.add("quantity", "brightness and motion of regions", "for prompts")
     draft.add("split", _SPLIT, "shares of the time of each clip; `by: object` holds clips out")
     return draft

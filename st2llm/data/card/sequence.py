@@ -1,6 +1,7 @@
 """The keys that cards of trajectories and events share: tables, time, coordinates, harmonisation, side information."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -192,3 +193,16 @@ def expand_pattern(folder: Path, pattern: str) -> list[str]:
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts or not folder.is_dir():
         return []
     return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file())
+
+
+def matches_pattern(name: str, pattern: str) -> bool:
+    """Whether `expand_pattern` finds a file of this name; `**` stands for any folders, or none."""
+    return _parts_match(name.split("/"), pattern.split("/"))
+
+
+def _parts_match(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        return any(_parts_match(names[skipped:], patterns[1:]) for skipped in range(len(names)))
+    return bool(names) and fnmatchcase(names[0], patterns[0]) and _parts_match(names[1:], patterns[1:])

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from st2llm.data import positions, timestamps
-from st2llm.data.card.sequence import SequenceCard, SourceTable, is_pattern
+from st2llm.data.card.sequence import SequenceCard, SourceTable, is_pattern, matches_pattern
 from st2llm.data.read import columns
 from st2llm.data.read.columns import Categories, Columns, ColumnType
 from st2llm.data.read.table_blocks import point_format
@@ -123,7 +123,9 @@ def read_positions(
 def _table_files(table: SourceTable, files: Mapping[str, Path]) -> list[TableFile]:
     if not is_pattern(table.name):
         return [TableFile(table, table.name, files[table.name])]
-    matching = [TableFile(table, name, path) for name, path in files.items() if Path(name).match(table.name)]
+    matching = [
+        TableFile(table, name, path) for name, path in files.items() if matches_pattern(name, table.name)
+    ]
     if not matching:
         raise DataError(
             f"No file matches {table.name!r}. Correct `table` in the data card, or put the files there."

@@ -54,7 +54,7 @@ class ArmEstimate:
         ]
 
 
-HEADER = ("predictor", "family", "task", "runs", "steps", "prompts", "tokens", "about", "memory")
+HEADER = ("predictor", "family", "task", "runs", "steps", "prompts", "tokens", "time", "memory")
 
 
 def estimate_task(inputs: Inputs, prompts: Mapping[str, Prompt]) -> list[ArmEstimate]:
@@ -65,12 +65,13 @@ def estimate_task(inputs: Inputs, prompts: Mapping[str, Prompt]) -> list[ArmEsti
 def summary(estimates: Sequence[ArmEstimate], *, controls: float = 0.0) -> str:
     """The sums over all arms in one sentence. controls: seconds of the planted controls."""
     seconds = sum(each.seconds for each in estimates) + controls
-    with_controls = f", {format_duration(float(round(controls)))} of it for controls" if controls else ""
+    of_controls = f" ({format_duration(float(round(controls)))} of it for the controls)" if controls else ""
     return (
-        f"{sum(each.runs for each in estimates)} arms, {sum(each.steps for each in estimates):,} steps, "
-        f"{sum(each.prompts for each in estimates):,} prompts: about {format_duration(float(round(seconds)))}"
-        f"{with_controls} and {max((each.mib for each in estimates), default=0):,} MiB. These are estimates for two "
-        f"cores, from stated speeds; nothing was trained."
+        f"{sum(each.runs for each in estimates)} runs, "
+        f"{sum(each.steps for each in estimates):,} steps, {sum(each.prompts for each in estimates):,} prompts: about "
+        f"{format_duration(float(round(seconds)))}{of_controls}, and at most "
+        f"{max((each.mib for each in estimates), default=0):,} MiB of memory. These are estimates for two cores, from "
+        f"stated speeds; nothing was trained."
     )
 
 

@@ -113,6 +113,19 @@ def test_a_folder_of_tracks_and_a_folder_of_clips_are_found_by_their_endings(tmp
     assert yaml.safe_load(draft_card([clips]).text())["files"] == "*.mp4"
 
 
+@pytest.mark.parametrize("names", [["Monday.gpx"], ["Monday.gpx", "Tuesday.gpx"]])
+def test_recorded_tracks_are_trajectories(tmp_path, names):
+    points = "".join(
+        f'<trkpt lat="45.7{i:03d}" lon="4.8"><time>2024-01-01T08:{i:02d}:00Z</time></trkpt>'
+        for i in range(40)
+    )
+    for name in names:
+        (tmp_path / name).write_text(f"<gpx><trk><trkseg>{points}</trkseg></trk></gpx>")
+    card, path = _card(tmp_path, *(tmp_path / name for name in names))
+    assert (card.kind, card.object, card.timezone) == ("trajectory", "track", "UTC")
+    assert [len(track.time) for track in load_data(path)] == [40] * len(names)
+
+
 def test_every_line_that_the_file_does_not_state_is_marked_as_a_guess(wide):
     text = draft_card([wide / "Bike counts.csv"]).text()
     for key in ("kind", "time", "freq", "timezone", "unit", "quantity", "split"):

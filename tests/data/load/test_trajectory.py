@@ -12,6 +12,7 @@ from support.csv_files import WALKS, write
 
 import st2llm
 from st2llm.data import load_data
+from st2llm.data.card.sequence import expand_pattern, matches_pattern
 from st2llm.errors import ConfigError, DataError, St2llmError
 from st2llm.types import Trajectory
 
@@ -243,6 +244,16 @@ def test_a_pattern_that_fits_nothing_inside_the_folder_is_refused(tmp_path: Path
     (tmp_path / "rows.csv").write_text(WALKS, encoding="utf-8")
     with pytest.raises(DataError):
         load_data(write(tmp_path / "inner", None, table=pattern))
+
+
+@pytest.mark.parametrize("pattern", ["*.csv", "**/*.csv", "a/*.csv", "a/**/c.csv", "**/b/*", "[xc].csv"])
+def test_the_files_that_a_pattern_finds_are_those_that_it_matches(tmp_path: Path, pattern: str) -> None:
+    names = ["x.csv", "a/c.csv", "a/b/c.csv", "a/b/c.txt"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = expand_pattern(tmp_path, pattern)
+    assert found and found == sorted(name for name in names if matches_pattern(name, pattern))
 
 
 @given(at=st.integers(0, len(WALKS) - 1), byte=st.integers(0, 255))
