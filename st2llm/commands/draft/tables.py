@@ -154,8 +154,8 @@ def _graph(table: _Table, time: str, others: Sequence[_Table]) -> CardDraft:
     elif ignored := [str(c) for c in table.rows.columns if str(c) not in (time, *numbers)]:
         draft.add("ignore", ignored, "columns without numbers")
     _separator(draft, table)
-    stamps = _times(table.rows[time]).drop_duplicates()
-    draft.add("freq", _step(stamps), "the most frequent step between timestamps")
+    timestamps = _times(table.rows[time]).drop_duplicates()
+    draft.add("freq", _step(timestamps), "the most frequent step between timestamps")
     _zone(draft, table, time)
     _nodes(draft, table, others, numbers, place if long else None)
     _unit(draft, numbers)
@@ -237,9 +237,9 @@ def _unit(draft: CardDraft, columns: Sequence[str]) -> None:
     draft.add("quantity", "values", "what is measured, for prompts, such as mean speed in km/h")
 
 
-def _step(stamps: "pd.Series[pd.Timestamp]") -> str:
+def _step(timestamps: "pd.Series[pd.Timestamp]") -> str:
     """The most frequent step, as `5min`, `1h`, `1D` or in seconds; `1MS` for months."""
-    steps = stamps.sort_values().diff().dropna()
+    steps = timestamps.sort_values().diff().dropna()
     if steps.empty:
         return "1h"
     step = steps.mode().iloc[0]
