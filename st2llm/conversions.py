@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from torch_geometric.data import Data
 
+    from st2llm.display import ContainerList
     from st2llm.types import Events, Grid, SensorGraph, Trajectory, Video
 
 Card = Mapping[str, Any]
@@ -182,7 +183,7 @@ class TrajectoryConversions:
         time: str | None = None,
         place: str | None = None,
         card: Card | None = None,
-    ) -> "list[Trajectory]":
+    ) -> "ContainerList[Trajectory]":
         """A trajectory for each object of a table with a row for each fix or stay.
 
         table: a DataFrame; a GeoDataFrame with points, such as positionfixes and staypoints of trackintel; or a
@@ -203,7 +204,7 @@ class TrajectoryConversions:
         )
 
     @classmethod
-    def from_hf(cls, dataset: object, *, card: Card | None = None) -> "list[Trajectory]":
+    def from_hf(cls, dataset: object, *, card: Card | None = None) -> "ContainerList[Trajectory]":
         """The trajectories of a Hugging Face dataset, whose rows are those of `from_pandas`."""
         return _call("data.convert.hugging_face.trajectories_from_hf", dataset, card=card)
 
@@ -287,7 +288,7 @@ class VideoConversions:
         )
 
     @classmethod
-    def from_hf(cls, dataset: object, *, card: Card | None = None) -> "list[Video]":
+    def from_hf(cls, dataset: object, *, card: Card | None = None) -> "ContainerList[Video]":
         """The clips of a Hugging Face dataset with a row for each clip, as `to_hf` writes them."""
         return _call("data.convert.hugging_face.clips_from_hf", dataset, card=card)
 

@@ -167,9 +167,9 @@ def predict(
     from st2llm.model.checkpoint_folder import find_checkpoint
 
     folder = find_checkpoint(checkpoint)  # before torch is imported, which takes seconds
-    from st2llm.commands.predict.plot import plot_predictions
     from st2llm.commands.predict.run import PredictRequest, predict
     from st2llm.commands.predict.table import as_text, table_format, write_table
+    from st2llm.data.describe.sample_plot import plot_predictions
 
     chosen = table_format(out, format_name)
     done = predict(PredictRequest(folder, data, future, horizon, template, top))

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from st2llm.commands.predict.plot import plot_predictions
 from st2llm.commands.predict.table import prediction_table
 from st2llm.commands.prompt import PromptRequest, RenderedPrompt, render_prompt
+from st2llm.data.describe.sample_plot import plot_predictions
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.llm.answer_cache import with_answer_cache

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from st2llm.display import Displayed, Overview
 from st2llm.errors import AlignmentError, ConfigError, DataError
 from st2llm.llm import model_files
 from st2llm.llm import quantise as quantise
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class LanguageModel:
+class LanguageModel(Displayed):
     """A causal language model in eval mode with all parameters frozen.
 
     revision: commit in the Hugging Face repository, None for models from elsewhere. source: what transformers'
@@ -71,6 +72,17 @@ class LanguageModel:
         self.token_rms = embedding_scale * float(table.float().square().mean().sqrt())
         self.config_sha256 = model_files.config_sha256(files.folder)
         self._tokenizer_sha256 = model_files.tokenizer_sha256(files.folder)
+
+    def overview(self) -> Overview:
+        """Name, depth, width, and how the weights are held."""
+        held = [
+            ("dtype", str(self.dtype).removeprefix("torch.")),
+            ("device", str(self.device)),
+            ("quant", self.quant),
+        ]
+        layers = f"{self.depth} of {self.depth_full}"
+        rows = [("name", self.name), ("layers", layers), ("d_lm", str(self.d_lm)), *held]
+        return Overview([*rows, ("pretrained", str(self.pretrained))])
 
     def embed(self, text: str) -> Float[Tensor, "token d_lm"]:
         """Rows of the embedding table for the text's tokens, [token, d_lm], in the model's dtype; no bos is added."""

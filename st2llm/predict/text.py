@@ -15,6 +15,7 @@ from st2llm.predict.examples import ExampleSelector
 from st2llm.serialize.template.template import Template
 from st2llm.types import GREEDY, Answer, Completer, Decoding, Prediction, Prompt, Sample, Scorer, Tokenizer
 from st2llm.types.axes import FIELD_KINDS
+from st2llm.types.sample import quantiles_over_draws
 
 QUANTILES = (0.05, 0.5, 0.95)
 """Probabilities of the quantiles that a prediction of several draws holds; they are interpolated between draws."""
@@ -267,16 +268,6 @@ def _ranked(
     if ranking[0] in sample.side.options:
         value[wanted_codes(sample)] = float(sample.side.options.index(ranking[0]))
     return Prediction(value=value if sample.wanted.any() else None, raw=raw, ranking=ranking)
-
-
-def quantiles_over_draws(
-    draws: Float64[np.ndarray, "draw time node channel"], shares: Sequence[float]
-) -> Float64[np.ndarray, "_ time node channel"]:
-    """Quantiles over the draws that are not NaN; NaN where all are. shares: probabilities of the quantiles."""
-    quantiles = np.full((len(shares), *draws.shape[1:]), np.nan)
-    known = np.isfinite(draws).any(axis=0)
-    quantiles[:, known] = np.nanquantile(draws[:, known], shares, axis=0)
-    return quantiles
 
 
 def _unread_reasons(answers: Sequence[TextAnswer]) -> str:

@@ -13,6 +13,7 @@ from st2llm.conversions import (
     TrajectoryConversions,
     VideoConversions,
 )
+from st2llm.display import ContainerDisplay
 from st2llm.errors import DataError
 from st2llm.types.checked import checked
 from st2llm.types.durations import DAY_S, MONTH_S
@@ -67,8 +68,8 @@ class Provenance:
 
 
 @checked
-@dataclass(frozen=True)
-class SensorGraph(GraphConversions):
+@dataclass(frozen=True, repr=False)
+class SensorGraph(GraphConversions, ContainerDisplay):
     """Regular readings at fixed places, with edges between them.
 
     values: NaN where a reading is missing. time: seconds since 1970 UTC, `freq_s` apart.
@@ -118,8 +119,8 @@ class SensorGraph(GraphConversions):
 
 
 @checked
-@dataclass(frozen=True)
-class Grid(GridConversions):
+@dataclass(frozen=True, repr=False)
+class Grid(GridConversions, ContainerDisplay):
     """Regular readings on a raster.
 
     values: NaN where a reading is missing (land, cloud). time: seconds since 1970 UTC, `freq_s` apart; where freq_s is
@@ -165,8 +166,8 @@ class Grid(GridConversions):
 
 
 @checked
-@dataclass(frozen=True)
-class Video(VideoConversions):
+@dataclass(frozen=True, repr=False)
+class Video(VideoConversions, ContainerDisplay):
     """One clip. frames: RGB, oldest first. time_s: seconds of each frame since the first (the rate may vary).
 
     label: the class of the clip, or None. labels: all classes of the data set. caption: a text about the clip.
@@ -211,8 +212,8 @@ class Video(VideoConversions):
 
 
 @checked
-@dataclass(frozen=True)
-class Trajectory(TrajectoryConversions):
+@dataclass(frozen=True, repr=False)
+class Trajectory(TrajectoryConversions, ContainerDisplay):
     """The fixes (or stays) of one moving object, oldest first.
 
     name: of the data set. id: of the object. time: seconds since 1970 UTC, strictly increasing. xy: in `frame`, which
@@ -282,8 +283,8 @@ class Trajectory(TrajectoryConversions):
 
 
 @checked
-@dataclass(frozen=True)
-class Events(EventsConversions):
+@dataclass(frozen=True, repr=False)
+class Events(EventsConversions, ContainerDisplay):
     """A point pattern: events in time and space, oldest first.
 
     time: seconds since 1970 UTC, never decreasing (several may share a time stamp, as in daily records). xy: metres

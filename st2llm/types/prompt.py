@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from st2llm.display import Displayed, Overview
 from st2llm.errors import DataError
 from st2llm.types.checked import checked
 from st2llm.types.grammar import (
@@ -84,8 +85,8 @@ class ToldValues:
 
 
 @checked
-@dataclass(frozen=True)
-class Prompt:
+@dataclass(frozen=True, repr=False)
+class Prompt(Displayed):
     """The input of a language model.
 
     parts: text and slots, in order. text: the text parts alone. messages: of a chat, in which a slot is its `tag`.
@@ -113,6 +114,19 @@ class Prompt:
 
     def __str__(self) -> str:
         return self.text
+
+    def overview(self) -> Overview:
+        """The template, the length, and the text with slots as their tags."""
+        text = "".join(part if isinstance(part, str) else part.tag for part in self.parts)
+        soft = sum(part.length for part in self.parts if isinstance(part, Slot))
+        rows = [("template", self.template.id), ("characters", f"{len(self.text):,}")]
+        if self.tokens is not None:
+            rows.append(("tokens", f"{self.tokens:,}"))
+        if soft:
+            rows.append(("soft_tokens", f"{soft:,}"))
+        if self.dropped:
+            rows.append(("dropped", ", ".join(self.dropped)))
+        return Overview(rows, text)
 
 
 PromptLike = Prompt | str

@@ -1,15 +1,20 @@
 """Samples, which models predict, and their predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
+from st2llm.display import Displayed, Overview, draw, names_text, span_text
 from st2llm.errors import DataError, nearest
 from st2llm.types.checked import checked
 from st2llm.types.side import Calendar, Covariate, StayContext
 from st2llm.types.space import Layout, slug
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @checked
@@ -53,8 +58,8 @@ class Side:
 
 
 @checked
-@dataclass(frozen=True)
-class Sample:
+@dataclass(frozen=True, repr=False)
+class Sample(Displayed):
     """One problem: values at positions in space and time, which of them are visible, and which are to be predicted.
 
     values: NaN where `visible` is False, so that no predictor sees more than another. wanted: the entries to predict.
@@ -148,10 +153,25 @@ class Sample:
         """The same sample without truth and label, as predictors receive it."""
         return replace(self, truth=None, label=None)
 
+    def overview(self) -> Overview:
+        """What is asked of which places and when, and how many values are visible."""
+        places = names_text(tuple(self.place[node] for node in self.wanted_nodes) or self.place)
+        rows = [("id", self.id), ("kind", self.kind), ("task", self.task), ("places", places)]
+        if self.kind != "video" and self.side.freq_s:  # other times are counted in milliseconds
+            rows.append(("time", span_text(int(self.time[0]), int(self.time[-1]), self.side.timezone)))
+        rows += [("steps", f"{len(self.time):,}"), ("visible", f"{int(self.visible.sum()):,} values")]
+        if self.wanted.any():
+            rows.append(("wanted", f"{int(self.wanted.sum()):,} values"))
+        return Overview(rows + ([("label", self.label)] if self.label is not None else []), self.question)
+
+    def plot(self) -> "Figure":
+        """A page of plots of what is visible, and of what is to be predicted where the truth is known."""
+        return draw("data.describe.sample_plot.sample_figure", self)
+
 
 @checked
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Displayed):
     """A prediction in raw units. value: NaN outside `wanted`; None where the answer is unreadable.
 
     samples: draws from the predicted distribution. quantiles: by level, each of the shape of value. raw: the text of a
@@ -183,3 +203,42 @@ class Prediction:
     def label(self) -> str | None:
         """The most likely option; None without a ranking."""
         return self.ranking[0] if self.ranking else None
+
+    def with_quantiles(self, levels: Sequence[float]) -> "Prediction":
+        """The prediction with the quantiles of its draws at these levels, where it has draws alone."""
+        if self.quantiles is not None or self.samples is None:
+            return self
+        of_draws = quantiles_over_draws(self.samples, levels)
+        return replace(self, quantiles=dict(zip(levels, of_draws, strict=True)))
+
+    def overview(self) -> Overview:
+        """What is predicted, or why nothing could be read."""
+        if self.unread_reason is not None:
+            return Overview([("unread_reason", str(self.unread_reason))], self.raw)
+        rows = []
+        if self.ranking:
+            rows.append(("ranking", names_text(self.ranking)))
+        if self.value is not None:
+            finite = self.value[np.isfinite(self.value)]
+            rows.append(("values", f"{finite.size:,}"))
+            if finite.size:
+                rows.append(("range", f"{finite.min():.4g} to {finite.max():.4g}"))
+        if self.samples is not None:
+            rows.append(("draws", str(len(self.samples))))
+        if self.quantiles:
+            rows.append(("quantiles", ", ".join(f"{level:g}" for level in sorted(self.quantiles))))
+        return Overview(rows, self.raw)
+
+    def plot(self, sample: Sample) -> "Figure":
+        """A page of plots of the prediction and of what is visible and true in its sample."""
+        return draw("data.describe.sample_plot.sample_figure", sample, self)
+
+
+def quantiles_over_draws(
+    draws: Float64[np.ndarray, "draw time node channel"], levels: Sequence[float]
+) -> Float64[np.ndarray, "_ time node channel"]:
+    """Quantiles at these levels over the draws that are not NaN; NaN where all are."""
+    quantiles = np.full((len(levels), *draws.shape[1:]), np.nan)
+    known = np.isfinite(draws).any(axis=0)
+    quantiles[:, known] = np.nanquantile(draws[:, known], levels, axis=0)
+    return quantiles

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol, TypeVar, cast, overload, runtime_checkabl
 import numpy as np
 from jaxtyping import Int64
 
+from st2llm.display import Displayed, Overview
 from st2llm.errors import DataError
 from st2llm.types.sample import Sample
 
@@ -39,7 +40,7 @@ class SampleSequence(Protocol):
         ...
 
 
-class _Part:
+class _Part(Displayed):
     """The samples of one part of a split. The data that they are cut from cannot be reached through it.
 
     Raises DataError where the samples are those of another part.
@@ -62,6 +63,10 @@ class _Part:
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self._samples)
+
+    def overview(self) -> Overview:
+        """The number of samples."""
+        return Overview([("samples", f"{len(self):,}")])
 
     def indices(self) -> Int64[np.ndarray, " window"]:
         """See `SampleSequence`; positions where no split made the samples."""

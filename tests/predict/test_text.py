@@ -8,9 +8,10 @@ from support import handmade
 from support.graph_samples import counts, forecast_sample
 
 from st2llm.errors import ConfigError, DataError
-from st2llm.predict.text import PromptOptions, TextPredictor, merge_answers, quantiles_over_draws, vote
+from st2llm.predict.text import PromptOptions, TextPredictor, merge_answers, vote
 from st2llm.serialize.template.template import load_prompt
 from st2llm.types import Answer, Completer, Decoding, Scorer
+from st2llm.types.sample import quantiles_over_draws
 
 TEMPLATE = load_prompt("graph/forecast")
 

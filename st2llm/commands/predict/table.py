@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run_folder.store import write_predictions
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.files import write_atomically
-from st2llm.predict.text import QUANTILES, quantiles_over_draws
+from st2llm.predict.text import QUANTILES
 from st2llm.types import HOUR_S, Prediction, Sample
 
 FORMATS = ("csv", "parquet", "json")
@@ -40,7 +39,7 @@ def prediction_table(
     q05, q50, q95: quantiles, where the model has them or draws. unread: whether the answer of a language model could
     not be read.
     """
-    frame = build_score_table(samples, [with_quantiles(prediction) for prediction in predictions])
+    frame = build_score_table(samples, [prediction.with_quantiles(QUANTILES) for prediction in predictions])
     if not len(frame):
         return frame
     position = {sample.id: i for i, sample in enumerate(samples)}
@@ -54,14 +53,6 @@ def prediction_table(
         frame = frame.assign(lon=degrees[:, 0], lat=degrees[:, 1])
     frame = _with_options(frame, [predictions[i] for i in owner], top)
     return frame[[name for name in _COLUMNS if name in frame]]
-
-
-def with_quantiles(prediction: Prediction) -> Prediction:
-    """The prediction with the quantiles of its draws, where it has draws alone."""
-    if prediction.quantiles is not None or prediction.samples is None:
-        return prediction
-    of_draws = quantiles_over_draws(prediction.samples, QUANTILES)
-    return replace(prediction, quantiles=dict(zip(QUANTILES, of_draws, strict=True)))
 
 
 def _channel_names(

@@ -8,6 +8,7 @@ from st2llm.data.convert.graph import graph_from_pandas
 from st2llm.data.convert.grid import grid_from_pandas
 from st2llm.data.convert.sequence import events_from_pandas, trajectories_from_pandas
 from st2llm.data.convert.video import clips_from_rows
+from st2llm.display import ContainerList
 from st2llm.errors import DataError
 from st2llm.types import Events, Grid, SensorGraph, Trajectory, Video
 
@@ -24,7 +25,7 @@ def grid_from_hf(dataset: object, *, card: Card = None) -> Grid:
     return grid_from_pandas(plain_table(dataset, "dataset"), card=card)
 
 
-def trajectories_from_hf(dataset: object, *, card: Card = None) -> list[Trajectory]:
+def trajectories_from_hf(dataset: object, *, card: Card = None) -> ContainerList[Trajectory]:
     """See `Trajectory.from_hf`."""
     return trajectories_from_pandas(plain_table(dataset, "dataset"), card=card)
 
@@ -34,7 +35,7 @@ def events_from_hf(dataset: object, *, card: Card = None) -> Events:
     return events_from_pandas(plain_table(dataset, "dataset"), card=card)
 
 
-def clips_from_hf(dataset: object, *, card: Card = None) -> list[Video]:
+def clips_from_hf(dataset: object, *, card: Card = None) -> ContainerList[Video]:
     """See `Video.from_hf`."""
     if isinstance(dataset, Mapping) or not (isinstance(dataset, Sized) and isinstance(dataset, Iterable)):
         plain_table(dataset, "dataset")  # says which part to take, or what is expected

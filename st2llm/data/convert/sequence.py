@@ -8,6 +8,7 @@ import pandas as pd
 from st2llm.data.convert.frames import COLUMN_NAMES, plain_table, recognised, with_time_column, zone_of
 from st2llm.data.convert.memory_files import build_from_memory
 from st2llm.data.load import event, trajectory
+from st2llm.display import ContainerList
 from st2llm.errors import ConfigError
 from st2llm.types import Events, Trajectory
 
@@ -22,7 +23,7 @@ def trajectories_from_pandas(
     time: str | None = None,
     place: str | None = None,
     card: Card = None,
-) -> list[Trajectory]:
+) -> ContainerList[Trajectory]:
     """See `Trajectory.from_pandas`."""
     columns = {"object": object, "time": time, "place": place}
     frame, settings = _settings(table, columns, ["object", "time", "place", "label"], card)

@@ -13,6 +13,7 @@ from st2llm.data.convert.export import frames_of
 from st2llm.data.convert.memory_files import build_from_memory
 from st2llm.data.load import provenance
 from st2llm.data.load.video import ClipLabels, DecodedClip, clip_of
+from st2llm.display import ContainerList
 from st2llm.errors import ConfigError, DataError
 from st2llm.types import Video
 
@@ -52,7 +53,7 @@ def clip_from_array(
     return _clip(frames, ClipLabels(id, id, label, classes), times, float(fps), card)
 
 
-def clips_from_rows(rows: Sequence[Mapping[str, Any]], card: Card = None) -> list[Video]:
+def clips_from_rows(rows: Sequence[Mapping[str, Any]], card: Card = None) -> ContainerList[Video]:
     """The clips of rows as `to_hf` writes them: clip, label, caption, fps, time_s, shape and frames."""
     classes = tuple(sorted({row["label"] for row in rows if row.get("label") is not None}))
     clips = []
@@ -64,7 +65,7 @@ def clips_from_rows(rows: Sequence[Mapping[str, Any]], card: Card = None) -> lis
             str(row["clip"]), str(row["clip"]), row.get("label"), classes, row.get("caption") or ""
         )
         clips.append(_clip(frames, described, times, fps, card))
-    return clips
+    return ContainerList(clips)
 
 
 def _clip(frames: np.ndarray, described: ClipLabels, time_s: np.ndarray, fps: float, card: Card) -> Video:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from st2llm.data.describe import (
     event,
     event_plot,
@@ -13,12 +15,12 @@ from st2llm.data.describe import (
     video,
     video_plot,
 )
-from st2llm.data.describe.plotting import save_page
+from st2llm.data.describe.plotting import draw_page, save_page
 from st2llm.data.describe.summary import SingleContainer, provenance
 from st2llm.errors import DataError
 from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
 
-__all__ = ["describe", "plot", "summary_rows"]
+__all__ = ["data_figure", "describe", "plot", "summary_rows"]
 
 KIND_PROPERTIES = {
     "trajectory": "trajectory: where objects are, one after another; space changes with time along each",
@@ -56,16 +58,33 @@ def plot(data: Container, file: Path) -> None:
     Raises DataError for an empty list.
     """
     _first(data)
+    save_page(_draw, data, file)
+
+
+def data_figure(data: Container | Trajectory | Video) -> Figure:
+    """The page of plots of a data set, of one trajectory or of one clip as a figure.
+
+    Raises DataError for an empty list.
+    """
+    if isinstance(data, Trajectory):
+        return draw_page(_draw, [data])
+    if isinstance(data, Video):
+        return draw_page(_draw, [data])
+    _first(data)
+    return draw_page(_draw, data)
+
+
+def _draw(figure: Figure, data: Container) -> None:
     if isinstance(data, SensorGraph):
-        save_page(field_plot.draw_graph, data, file)
+        field_plot.draw_graph(figure, data)
     elif isinstance(data, Grid):
-        save_page(field_plot.draw_grid, data, file)
+        field_plot.draw_grid(figure, data)
     elif isinstance(data, Events):
-        save_page(event_plot.draw, data, file)
+        event_plot.draw(figure, data)
     elif isinstance(data[0], Video):
-        save_page(video_plot.draw, [item for item in data if isinstance(item, Video)], file)
+        video_plot.draw(figure, [item for item in data if isinstance(item, Video)])
     else:
-        save_page(trajectory_plot.draw, [item for item in data if isinstance(item, Trajectory)], file)
+        trajectory_plot.draw(figure, [item for item in data if isinstance(item, Trajectory)])
 
 
 def summary_rows(data_summary: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

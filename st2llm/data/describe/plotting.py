@@ -1,12 +1,15 @@
 """The page of plots, and elements that pages share."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
@@ -16,22 +19,44 @@ INK, SECOND, EDGE, LAND = "#1b4f72", "#c0392b", "#b0bec5", "#e6e2da"
 PALETTE = ("#1b4f72", "#c0392b", "#e6a117", "#2e8b57", "#7d3c98", "#5d6d7e", "#16a0b0", "#a0522d")
 """Colours of categories, in order; the rest is grey."""
 REST = "#c9ced3"
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+
+
+class Page(Figure):
+    """A figure that is drawn in a style of its own, and that notebooks show without pyplot. style: settings of
+    matplotlib, which some elements (ticks) take when they are drawn.
+    """
+
+    style: Mapping[str, object] = MappingProxyType(STYLE)
+
+    def draw(self, renderer: RendererBase) -> None:
+        with matplotlib.rc_context(dict(self.style)):
+            super().draw(renderer)
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, dpi=100, format="png")
+        return file.getvalue()
+
+
+def draw_page(draw: Callable[[Figure, T], None], data: T, size: tuple[float, float] = (11, 8)) -> Page:
+    """Draws a page. size: width and height in inches."""
+    with matplotlib.rc_context(STYLE):
+        page = Page(figsize=size, layout="constrained")
+        FigureCanvasAgg(page)
+        draw(page, data)
+    return page
 
 
 def save_page(draw: Callable[[Figure, T], None], data: T, file: Path) -> None:
     """Draws a page and writes it as PNG in one step, so that no reader sees an incomplete file."""
-    with matplotlib.rc_context(
-        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
-    ):
-        figure = Figure(figsize=(11, 8), layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure, data)
-        temporary = file.with_name(f".{file.name}.part")
-        try:
-            figure.savefig(temporary, dpi=130, format="png")
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    page = draw_page(draw, data)
+    temporary = file.with_name(f".{file.name}.part")
+    try:
+        page.savefig(temporary, dpi=130, format="png")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def nan_mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:

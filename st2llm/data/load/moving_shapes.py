@@ -2,13 +2,14 @@
 
 import numpy as np
 
+from st2llm.display import ContainerList
 from st2llm.errors import DataError
 from st2llm.types import Provenance, SplitPlan, Video
 
 _ROWS, _COLS, _FPS = 72, 96, 12.0
 
 
-def moving_shapes(count: int, *, frames: int = 16, seed: int = 0) -> list[Video]:
+def moving_shapes(count: int, *, frames: int = 16, seed: int = 0) -> ContainerList[Video]:
     """`count` clips of one or two squares that move over a textured wall, of `frames` frames each, 12 a second.
 
     Size, contrast, place, direction and speed are random. Half of the clips grow brighter or darker; a quarter cut to
@@ -16,7 +17,7 @@ def moving_shapes(count: int, *, frames: int = 16, seed: int = 0) -> list[Video]
     """
     if count < 1 or frames < 4:
         raise DataError(f"At least 1 clip and 4 frames are expected, but they are {count} and {frames}.")
-    return [_clip(i, frames, np.random.default_rng([seed, i])) for i in range(count)]
+    return ContainerList(_clip(i, frames, np.random.default_rng([seed, i])) for i in range(count))
 
 
 def _clip(number: int, frames: int, rng: np.random.Generator) -> Video:

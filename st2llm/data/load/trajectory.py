@@ -15,6 +15,7 @@ from st2llm.data.load.fixes import Fixes, resolve_duplicates
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Categories, ColumnType
 from st2llm.data.read.sequence_tables import SequenceTable
+from st2llm.display import ContainerList
 from st2llm.errors import DataError
 from st2llm.types import DAY_S, Note, Provenance, Trajectory
 
@@ -32,7 +33,7 @@ class TrajectorySideInformation:
     steps: tuple[str, ...] = ()
 
 
-def build(card: TrajectoryCard, files: dict[str, Path]) -> list[Trajectory]:
+def build(card: TrajectoryCard, files: dict[str, Path]) -> ContainerList[Trajectory]:
     """The trajectories that a card describes, in order of appearance; `files` maps the names in the card to paths.
 
     Raises DataError where files do not match the card.
@@ -41,7 +42,8 @@ def build(card: TrajectoryCard, files: dict[str, Path]) -> list[Trajectory]:
     fixes, harmonise_steps = harmonise.apply(fixes, card.harmonise)
     fixes, joined = _join_side_information(card, files, fixes)
     steps = (*read_steps, *harmonise_steps, *joined.steps)
-    return _objects(card, fixes, provenance.provenance_of(card, files, steps), joined)
+    source = provenance.provenance_of(card, files, steps)
+    return ContainerList(_objects(card, fixes, source, joined))
 
 
 def read_fixes(card: TrajectoryCard, files: dict[str, Path]) -> tuple[Fixes, tuple[str, ...]]:

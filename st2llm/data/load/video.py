@@ -19,6 +19,7 @@ from st2llm.data.card.video import CSV_PREFIX, VideoCard
 from st2llm.data.load import provenance
 from st2llm.data.read.display_matrix import orientation_of
 from st2llm.data.read.whole_table import read_table
+from st2llm.display import ContainerList
 from st2llm.errors import DataError, nearest
 from st2llm.types import Provenance, Video
 
@@ -93,7 +94,7 @@ class ClipLabels:
     caption: str = ""
 
 
-def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
+def build(card: VideoCard, files: dict[str, Path]) -> ContainerList[Video]:
     """The clips that a card describes, in order of name; `files` maps the names in the card to paths.
 
     Raises DataError where a file is not a video, or labels and files do not match.
@@ -113,7 +114,7 @@ def build(card: VideoCard, files: dict[str, Path]) -> list[Video]:
         )
         source = provenance.provenance_of(card, {name: files[name]}, decoded.steps)
         clips.append(clip_of(card, decoded, described, source))
-    return clips
+    return ContainerList(clips)
 
 
 def clip_of(card: VideoCard, decoded: DecodedClip, described: ClipLabels, source: Provenance) -> Video:

@@ -7,13 +7,14 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Int64
 
+from st2llm.display import Displayed, Overview
 from st2llm.types import HeldOutWindows, SampleSequence, TrainingWindows, ValidationWindows
 
 Windows = TypeVar("Windows", TrainingWindows, ValidationWindows, HeldOutWindows)
 
 
-@dataclass(frozen=True, eq=False)
-class Splits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Splits(Displayed):
     """The samples to train on, to select models with, and to test on."""
 
     train: TrainingWindows
@@ -33,6 +34,10 @@ class Splits:
     def sha256(self) -> str:
         """A hash of the whole split."""
         return hashlib.sha256(" ".join(part.sha256 for _, part in self._parts()).encode()).hexdigest()
+
+    def overview(self) -> Overview:
+        """The number of samples of each part."""
+        return Overview([(name, f"{len(part):,}") for name, part in self._parts()])
 
     def _parts(self) -> tuple[tuple[str, SampleSequence], ...]:
         return ("train", self.train), ("validation", self.validation), ("test", self.test)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from st2llm import config, hub, recipes
+from st2llm.display import Displayed, Overview
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.files import write_atomically
 from st2llm.serialize import KINDS
@@ -37,8 +38,8 @@ class _ExpectedAnswer:
     grammar: Grammar | None
 
 
-@dataclass(frozen=True)
-class Template:
+@dataclass(frozen=True, repr=False)
+class Template(Displayed):
     """A prompt template, ready to render samples. Made by `load_prompt` or `parse_template`."""
 
     head: TemplateHead
@@ -59,6 +60,14 @@ class Template:
     @property
     def sha256(self) -> str:
         return self.spec.sha256
+
+    def overview(self) -> Overview:
+        """What it is for, the grammar of its answers, and its text."""
+        head = self.head
+        answer = head.answer.grammar if head.answer is not None else "none"
+        names = (("kind", head.kind), ("task", head.task), ("per", head.per), ("format", head.format))
+        rows = [("id", self.id), ("version", str(self.version)), *names, ("answer", answer)]
+        return Overview(rows, self.source)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, revision: str | None = None) -> "Template":
