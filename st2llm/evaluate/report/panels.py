@@ -62,13 +62,19 @@ class ExamplePanel:
 
 def gains(rows: Sequence[Record], *, relative: bool, name: str) -> str:
     """The gains of every arm with pretrained weights, without intervals where there are too few blocks."""
+    table = gain_table(rows)
+    return "" if table.empty else charts.gains(table, relative=relative, name=name)
+
+
+def gain_table(rows: Sequence[Record]) -> pd.DataFrame:
+    """A row for each gain of an arm with pretrained weights, as `charts.draw_gains` takes it."""
     table = [
         bar(f"{row.predictor} vs {label}", gain, row.role)
         for row in rows
         for gain, label in ((row.gain_best, "best other"), (row.gain_pretraining, "random LLM"))
         if row.pretrained and gain is not None
     ]
-    return charts.gains(pd.DataFrame(table), relative=relative, name=name) if table else ""
+    return pd.DataFrame(table)
 
 
 def bar(label: str, gain: Gain, role: str) -> dict[str, object]:
@@ -78,6 +84,24 @@ def bar(label: str, gain: Gain, role: str) -> dict[str, object]:
 
 def cost(results: RunResults, rows: Sequence[Record], *, name: str) -> str:
     """The primary metric against the seconds of training and of predicting all test windows."""
+    table = cost_table(results, rows)
+    if table.empty:
+        return ""
+    return charts.accuracy_cost(table, metric=metric_label(results), higher=not results.relative, name=name)
+
+
+def metric_label(results: RunResults) -> str:
+    """The name of the primary metric and its unit."""
+    unit = _primary_unit(results)
+    return metric_name(results.primary) + (f" ({unit})" if unit else "")
+
+
+def _primary_unit(results: RunResults) -> str:
+    return metric_unit(results.primary, str(results.data.get("unit") or ""))
+
+
+def cost_table(results: RunResults, rows: Sequence[Record]) -> pd.DataFrame:
+    """A row for each arm whose time was measured, as `charts.draw_accuracy_cost` takes it; shares in percent."""
     points = []
     most = results.most_windows(rows[0].task) if rows else 0
     for row in rows:
@@ -90,14 +114,10 @@ def cost(results: RunResults, rows: Sequence[Record], *, name: str) -> str:
         points.append(
             {"predictor": row.predictor, "role": row.role, "cost_s": seconds, "value": score.value, **ends}
         )
-    if not points:
-        return ""
     table = pd.DataFrame(points)
-    unit = metric_unit(results.primary, str(results.data.get("unit") or ""))
-    if unit == "%":
+    if points and _primary_unit(results) == "%":
         table[["value", "low", "high"]] = table[["value", "low", "high"]].astype(float) * 100
-    metric = metric_name(results.primary) + (f" ({unit})" if unit else "")
-    return charts.accuracy_cost(table, metric=metric, higher=not results.relative, name=name)
+    return table
 
 
 def horizon(

@@ -5,20 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.console import Console, Group
 from rich.table import Table
 
+from st2llm.display import Displayed, Overview, names_text
 from st2llm.errors import ConfigError
+from st2llm.evaluate.report.figures.report_figure import report_figure
 from st2llm.evaluate.report.overview import family_sentence, overview, write_overview
 from st2llm.evaluate.report.table import results_table, verdict_text
 from st2llm.evaluate.report.write import write_report
+from st2llm.evaluate.run_folder.frame import records_frame
 from st2llm.evaluate.run_folder.reading import read_json, read_lines, read_table
 from st2llm.evaluate.run_folder.record import Record
+from st2llm.evaluate.run_folder.results import read_results
 from st2llm.evaluate.scoring.score_run import existing_run, score_run
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Displayed):
     """The results of a comparison and the folder that holds them.
 
     results: a record for each predictor and task, pooled over seeds, and one for each seed. scores: the totals that
@@ -62,6 +67,31 @@ class Report:
     def pages(self) -> list[Path]:
         """The report.html of each run."""
         return [page for part in self.parts for page in part.pages] or [self.path / "report.html"]
+
+    def overview(self) -> Overview:
+        """The folder, the predictors and the verdict."""
+        predictors = dict.fromkeys(record.predictor for record in self.results)
+        tasks = dict.fromkeys((record.suite, record.task) for record in self.results)
+        rows = [
+            ("path", str(self.path)),
+            ("tasks", str(len(tasks))),
+            ("predictors", names_text(tuple(predictors))),
+        ]
+        return Overview(rows, self.verdict)
+
+    def to_frame(self, *, by_seed: bool = False) -> pd.DataFrame:
+        """The results as a flat table, pooled over seeds or with a row for each seed; see `records_frame`."""
+        return records_frame(self.results, by_seed=by_seed)
+
+    def plot(self) -> Figure:
+        """Gains with 95 % intervals and the primary metric against the cost, a row for each task.
+
+        Raises DataError where the run folder is incomplete.
+        """
+        return report_figure([read_results(path) for path in self._run_folders()])
+
+    def _run_folders(self) -> list[Path]:
+        return [folder for part in self.parts for folder in part._run_folders()] or [self.path]
 
     def table(self) -> Table | Group:
         """The results as a table for the terminal, one below another for a list of suites."""

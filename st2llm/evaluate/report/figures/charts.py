@@ -29,7 +29,7 @@ COLOURS = {
 MARKERS = {"baseline": "o", "primitive": "s", "random": "D", "soft": "^", "text": "*"}
 ERROR = "mean absolute error"
 BETTER, WORSE = "#0b7a75", "#b3401f"
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -55,93 +55,102 @@ _STYLE = {
 
 
 def gains(rows: pd.DataFrame, *, relative: bool = True, name: str = "gains") -> str:
-    """Gains with their intervals around zero; hollow without an interval. Columns: label value low high role.
-
-    A gain that would compress all intervals is drawn at the edge with its number.
-    """
-    height = 0.62 + 0.29 * len(rows)
-    left, right = _gain_range(rows)
-    with chart(4.6, height) as (figure, axes):
-        axes.axvline(0, color=INK, lw=0.9)
-        for y, row in enumerate(_rows(rows)):
-            colour, hollow = COLOURS[str(row.role)], pd.isna(row.low) or pd.isna(row.high)
-            axes.plot([row.low, row.high], [y, y], color=colour, lw=2.6, alpha=0.5, solid_capstyle="butt")
-            inside = min(max(float(row.value), left), right)
-            look = {"mfc": "white" if hollow else colour, "mec": colour if hollow else "white"}
-            axes.plot(
-                inside,
-                y,
-                MARKERS[str(row.role)],
-                ms=9 if row.role == "text" else 6.5,
-                mew=0.9,
-                clip_on=False,
-                **look,
-            )
-            if inside != row.value:
-                text, near = (
-                    format_gain(float(row.value), relative=relative),
-                    "left" if inside == left else "right",
-                )
-                arrow = "\N{LEFTWARDS ARROW} " if near == "left" else "\N{RIGHTWARDS ARROW} "
-                at = {
-                    "xytext": (8 if near == "left" else -8, 0),
-                    "textcoords": "offset points",
-                    "va": "center",
-                }
-                axes.annotate(arrow + text, (inside, y), ha=near, color=colour, **at)
-        axes.set_xlim(left, right)
-        axes.set_yticks(range(len(rows)), rows["label"].astype(str), color=INK)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0, pad=9, labelcolor=INK)
-        axes.grid(axis="y", visible=False)
-        axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x, relative)))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        unit = "" if relative else " in points"
-        axes.set_xlabel(f"worse  \N{LEFTWARDS ARROW}  gain{unit}  \N{RIGHTWARDS ARROW}  better")
+    """Gains with their intervals as SVG; see `draw_gains`."""
+    with chart(4.6, 0.62 + 0.29 * len(rows)) as (figure, axes):
+        draw_gains(axes, rows, relative=relative)
         description = ", ".join(f"{r.label} {format_gain(r.value, relative=relative)}" for r in _rows(rows))
         return svg(figure, name, f"Gains with 95 % intervals: {description}")
 
 
+def draw_gains(axes: Any, rows: pd.DataFrame, *, relative: bool = True) -> None:
+    """Gains with their intervals around zero; hollow without an interval. Columns: label value low high role.
+
+    A gain that would compress all intervals is drawn at the edge with its number.
+    """
+    left, right = _gain_range(rows)
+    axes.axvline(0, color=INK, lw=0.9)
+    for y, row in enumerate(_rows(rows)):
+        colour, hollow = COLOURS[str(row.role)], pd.isna(row.low) or pd.isna(row.high)
+        axes.plot([row.low, row.high], [y, y], color=colour, lw=2.6, alpha=0.5, solid_capstyle="butt")
+        inside = min(max(float(row.value), left), right)
+        look = {"mfc": "white" if hollow else colour, "mec": colour if hollow else "white"}
+        axes.plot(
+            inside,
+            y,
+            MARKERS[str(row.role)],
+            ms=9 if row.role == "text" else 6.5,
+            mew=0.9,
+            clip_on=False,
+            **look,
+        )
+        if inside != row.value:
+            text, near = (
+                format_gain(float(row.value), relative=relative),
+                "left" if inside == left else "right",
+            )
+            arrow = "\N{LEFTWARDS ARROW} " if near == "left" else "\N{RIGHTWARDS ARROW} "
+            at = {
+                "xytext": (8 if near == "left" else -8, 0),
+                "textcoords": "offset points",
+                "va": "center",
+            }
+            axes.annotate(arrow + text, (inside, y), ha=near, color=colour, **at)
+    axes.set_xlim(left, right)
+    axes.set_yticks(range(len(rows)), rows["label"].astype(str), color=INK)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, pad=9, labelcolor=INK)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _tick(x, relative)))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    unit = "" if relative else " in points"
+    axes.set_xlabel(f"worse  \N{LEFTWARDS ARROW}  gain{unit}  \N{RIGHTWARDS ARROW}  better")
+
+
 def accuracy_cost(points: pd.DataFrame, *, metric: str, higher: bool = False, name: str = "cost") -> str:
+    """A metric against seconds as SVG; see `draw_accuracy_cost`."""
+    with chart(4.8, 3.6) as (figure, axes):
+        draw_accuracy_cost(axes, points, metric=metric, higher=higher)
+        return svg(figure, name, f"{metric} of {len(points)} predictors against their cost in seconds")
+
+
+def draw_accuracy_cost(axes: Any, points: pd.DataFrame, *, metric: str, higher: bool = False) -> None:
     """A metric against seconds on a logarithmic axis. Columns: predictor role cost_s value low high.
 
     Arms whose error would compress all others are drawn at the top edge with their number; where higher is better,
     all are drawn in place.
     """
     top = math.inf if higher else _ceiling(points["value"])
-    with chart(4.8, 3.6) as (figure, axes):
-        axes.set_xscale("log")
-        off_scale = points["value"] > top
-        shown = points.assign(cost_s=points["cost_s"].clip(lower=1e-3), value=points["value"].clip(upper=top))
-        shown.loc[off_scale, ["low", "high"]] = np.nan
-        for row in _rows(shown):
-            colour = COLOURS[str(row.role)]
-            if pd.notna(row.low) and pd.notna(row.high):
-                axes.plot([row.cost_s] * 2, [row.low, row.high], color=colour, lw=1.2, alpha=0.5)
-            size = 9 if row.role == "text" else 6
-            axes.plot(
-                row.cost_s,
-                row.value,
-                MARKERS[str(row.role)],
-                color=colour,
-                ms=size,
-                mec="white",
-                mew=0.8,
-                clip_on=False,
-            )
-        _span_decades(axes, shown["cost_s"])
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_duration(x)))
-        axes.minorticks_off()
-        axes.set_xlabel("time to train and to predict all test windows")
-        axes.set_ylabel(metric)
-        if math.isfinite(top):
-            axes.set_ylim(top=top)
-        colours = [COLOURS[str(role)] for role in shown["role"]]
-        names = [f"{r.predictor} \N{UPWARDS ARROW} {r.value:.3g}" if r.value > top else str(r.predictor)
-                 for r in _rows(points)]  # fmt: skip
-        label_points(figure, axes, shown[["cost_s", "value"]].to_numpy(float), names, colours)
-        return svg(figure, name, f"{metric} of {len(points)} predictors against their cost in seconds")
+    axes.set_xscale("log")
+    off_scale = points["value"] > top
+    shown = points.assign(cost_s=points["cost_s"].clip(lower=1e-3), value=points["value"].clip(upper=top))
+    shown.loc[off_scale, ["low", "high"]] = np.nan
+    for row in _rows(shown):
+        colour = COLOURS[str(row.role)]
+        if pd.notna(row.low) and pd.notna(row.high):
+            axes.plot([row.cost_s] * 2, [row.low, row.high], color=colour, lw=1.2, alpha=0.5)
+        size = 9 if row.role == "text" else 6
+        axes.plot(
+            row.cost_s,
+            row.value,
+            MARKERS[str(row.role)],
+            color=colour,
+            ms=size,
+            mec="white",
+            mew=0.8,
+            clip_on=False,
+        )
+    _span_decades(axes, shown["cost_s"])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_duration(x)))
+    axes.minorticks_off()
+    axes.set_xlabel("time to train and to predict all test windows")
+    axes.set_ylabel(metric)
+    if math.isfinite(top):
+        axes.set_ylim(top=top)
+    colours = [COLOURS[str(role)] for role in shown["role"]]
+    names = [f"{r.predictor} \N{UPWARDS ARROW} {r.value:.3g}" if r.value > top else str(r.predictor)
+             for r in _rows(points)]  # fmt: skip
+    label_points(axes.figure, axes, shown[["cost_s", "value"]].to_numpy(float), names, colours)
 
 
 def error_by_step(
@@ -280,7 +289,7 @@ def sensor_map(places: pd.DataFrame, edges: pd.DataFrame, *, unit: str, name: st
 @contextmanager
 def chart(width: float, height: float, columns: int = 1) -> Iterator[tuple[Any, Any]]:
     """A figure in the style of reports and its axes; an array of axes that share y for several columns."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure, figure.subplots(1, columns, sharey=True)
