@@ -72,8 +72,12 @@ def _draw(figure: Figure, answered: list[Answered]) -> None:
         _panels(figure, answered, _event_panel)
     elif any(prediction is not None and prediction.ranking for _, prediction in answered):
         _panels(figure, answered, _options_panel)
+    elif first.kind == "trajectory" and "x" not in first.side.channels:
+        _panels(figure, answered, _stays_panel)
     elif first.kind == "trajectory":
-        _panels(figure, answered, _path_panel if "x" in first.side.channels else _stays_panel)
+        _panels(figure, answered, _path_panel)
+        if len(answered) == 1:
+            figure.set_size_inches(7.5, 6.0)  # a path is about as high as it is wide
     else:
         places = [(pair, node) for pair in answered for node in _shown_nodes(pair[0])]
         spread = np.unique(np.linspace(0, len(places) - 1, _PANELS).round().astype(int))
@@ -205,7 +209,7 @@ def _stays_panel(axes: Axes, answered: Answered) -> None:
     unread = prediction is not None and prediction.unread_reason is not None
     axes.set_title(f"{sample.side.labels[0]}{': not readable' if unread else ''}")
     axes.set_yticks(range(len(shown)), [names.get(id, id)[:32] for id in shown])
-    axes.set_xlabel(label)
+    axes.set(xlabel=label, ylabel="place")
     date_ticks(axes)
     axes.legend(frameon=False, fontsize=7)
 

@@ -29,6 +29,8 @@ COLOURS = {
 MARKERS = {"baseline": "o", "primitive": "s", "random": "D", "soft": "^", "text": "*"}
 ERROR = "mean absolute error"
 BETTER, WORSE = "#0b7a75", "#b3401f"
+_MOST_COMPRESSION = 8
+"""An interval that reaches this many times farther than half of them is drawn at the edge."""
 STYLE = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -338,9 +340,11 @@ def _ceiling(worst: pd.Series) -> float:
 
 
 def _gain_range(rows: pd.DataFrame) -> tuple[float, float]:
-    """Left and right edge: all intervals, zero, and the gains that are not far outside of them."""
+    """Left and right edge: zero, the intervals that would not compress most others, and the gains near them."""
     ends = rows[["low", "high"]].to_numpy(dtype=float)
-    bounds = ends[np.isfinite(ends)]
+    ends = ends[np.isfinite(ends).all(axis=1)]
+    far = np.abs(ends).max(axis=1)
+    bounds = ends[far <= _MOST_COMPRESSION * np.median(far)].ravel() if len(ends) else ends.ravel()
     reach = 2.5 * float(np.abs(bounds).max()) if bounds.size else math.inf
     values = rows["value"].to_numpy(dtype=float)
     edges = np.concatenate([bounds, values[np.abs(values) <= reach], [0.0]])
