@@ -94,7 +94,7 @@ def test_a_figure_is_shown_by_notebooks_without_pyplot():
 
 def test_a_list_of_objects_stays_one_when_it_is_cut_and_an_empty_one_is_not_drawn():
     walks = DATA["walks"]
-    assert type(walks[:2]) is ContainerList and walks[0] is list(walks)[0]
+    assert type(walks[:2]) is ContainerList and walks[0] is next(iter(walks))
     assert repr(walks[:0]) == "ContainerList(length=0)"
     with pytest.raises(DataError, match="no clip or object"):
         walks[:0].plot()
