@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from st2llm.data.describe.plotting import Page, empty_panel
@@ -53,14 +54,14 @@ def _task_charts(results: RunResults, task: str, *, named: bool) -> _TaskCharts:
     return _TaskCharts(f"{suite}{task}", results, panels.gain_table(rows), panels.cost_table(results, rows))
 
 
-def _draw_gains(axes: object, row: _TaskCharts) -> None:
+def _draw_gains(axes: Axes, row: _TaskCharts) -> None:
     if row.gains.empty:
         empty_panel(axes, "no gain: no arm has pretrained LLM weights")
     else:
         charts.draw_gains(axes, row.gains, relative=row.results.relative)
 
 
-def _draw_costs(axes: object, row: _TaskCharts) -> None:
+def _draw_costs(axes: Axes, row: _TaskCharts) -> None:
     if row.costs.empty:
         empty_panel(axes, "no time was measured")
     else:
