@@ -140,3 +140,12 @@ def test_two_forecasts_of_one_role_are_drawn_with_different_lines():
     both = pd.concat([LINES.assign(predictor="a"), LINES.assign(predictor="b", value=5.0)])
     svg = charts.forecast(both, roles={"a": "baseline", "b": "baseline"}, hours=HOURS, unit="", name="x")
     assert len(set(re.findall(r"stroke-dasharray: ([\d., ]+)", svg))) == 2
+
+
+def test_an_interval_far_from_the_others_is_drawn_at_the_edge_and_does_not_compress_them():
+    near = pd.DataFrame({"label": list("abc"), "value": 0.0, "low": -0.04, "high": 0.04, "role": "soft"})
+    far = pd.DataFrame({"label": ["far"], "value": [-2.0], "low": [-3.6], "high": [-0.4], "role": ["text"]})
+    with charts.chart(4.6, 2.0) as (_, axes):
+        charts.draw_gains(axes, pd.concat([near, far]))
+        assert axes.get_xlim()[0] > -0.1
+        assert any("200.0 %" in text.get_text() for text in axes.texts)
