@@ -10,7 +10,9 @@ from st2llm.cli.terminal import print_json, print_table
 if TYPE_CHECKING:
     from st2llm.commands.catalog import ListedItem
 
-app = typer.Typer(help="List suites, prompt templates, training configs and models.", no_args_is_help=True)
+app = typer.Typer(
+    help="List suites, prompt templates, training configs, models and plug-ins.", no_args_is_help=True
+)
 
 
 @app.command("suites", epilog=example("st2llm list suites"))
@@ -43,6 +45,14 @@ def list_models(as_json: AsJson = False) -> None:
     from st2llm.commands import catalog
 
     _print(catalog.list_models(), "files", as_json)
+
+
+@app.command("plugins", epilog=example("st2llm list plugins"))
+def list_plugins(as_json: AsJson = False) -> None:
+    """List the parts that installed packages add to st2llm, each with its package."""
+    from st2llm.commands import catalog
+
+    _print(catalog.list_plugins(), "part", as_json)
 
 
 def _print(items: "list[ListedItem]", group: str, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from st2llm import config, data, recipes
+from st2llm import config, data, plugins, recipes
 from st2llm.config.suite import load_suites
 from st2llm.data import card
 from st2llm.data.fetch import cache_dir
@@ -151,6 +151,14 @@ def list_models() -> list[ListedItem]:
     """The language models that have a name of their own, and whether they are on this machine."""
     return [
         ListedItem(entry.name, "here" if entry.is_local else "not here", entry.about) for entry in models()
+    ]
+
+
+def list_plugins() -> list[ListedItem]:
+    """The parts that installed packages add, each with its package; none of them is imported."""
+    return [
+        ListedItem(plugin.name, plugins.GROUPS[plugin.group], f"{plugin.package}, {plugin.entry.value}")
+        for plugin in plugins.installed()
     ]
 
 

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from st2llm.plugins import WithPlugins
+
 FIELDS = ("graph", "grid", "video")
 _REGULAR = ("graph", "grid")
+_SEQUENCES = ("trajectory", "event")
 _IN_TIME = ("forecast", "impute", "interpolate")
 _ALL = (*_IN_TIME, "krige")
 
@@ -63,11 +66,29 @@ RULES: Mapping[str, Scope] = {
 }
 """Every null rule and closed-form regression by its name."""
 
-EXTERNAL_MODELS: Mapping[str, Scope] = {
+_OWN_MODELS: Mapping[str, Scope] = {
     "fracast-0": Scope(FIELDS, ("forecast",)),
     "chronos": Scope(FIELDS, ("forecast",), needs_weights=True),
 }
-"""Pretrained forecasting models of other projects, by what a suite gives as `model`, before any colon."""
+
+
+def _scope_of(loader: object) -> Scope | None:
+    """The `scope` of what loads a predictor that a package adds; by default it answers everything."""
+    every = Scope((*FIELDS, *_SEQUENCES), (*_ALL, "recover", "next-place", "next-event", "classify"))
+    scope = getattr(loader, "scope", every)
+    return scope if callable(loader) and isinstance(scope, Scope) else None
+
+
+PREDICTOR_LOADER = (
+    "a function of the name in the report and the text after the colon, which returns a predictor; its `scope`, if it "
+    "has one, is a st2llm.config.catalog.Scope"
+)
+"""What a package adds as a predictor, for messages."""
+EXTERNAL_MODELS: Mapping[str, Scope] = WithPlugins(
+    "predictors", _OWN_MODELS, _scope_of, PREDICTOR_LOADER, reserved=RULES
+)
+"""Pretrained forecasting models of other projects and predictors that packages add, by what a suite gives as `model`,
+before any colon."""
 
 _FALLBACKS: Mapping[str, str] = {
     "krige": "mean",

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from st2llm import plugins
 from st2llm.config import Settings
+from st2llm.errors import nearest
 
 BACKBONES = ("none", "attention", "dense", "experts", "matched", "llm-random", "llm-frozen", "llm-lora")
 LLM_BACKBONES = ("llm-random", "llm-frozen", "llm-lora")
@@ -58,6 +60,8 @@ class EncoderSettings(Settings):
         "region": "region_size",
     }
 
+    plugin: str | None = None
+    """An encoder that a package adds, in place of that of st2llm; it takes `d_st` alone."""
     d_st: int = Field(64, ge=4)
     patch: int = Field(24, ge=1)
     layers: int = Field(2, ge=0)
@@ -82,6 +86,14 @@ class EncoderSettings(Settings):
         if not self.layers and self.mixer != "mlp":
             raise ValueError("encoder.layers: 0 is for mixer: mlp; a transformer needs a layer at least")
         return self
+
+    @field_validator("plugin")
+    @classmethod
+    def _check_plugin(cls, name: str | None) -> str | None:
+        if name is not None and plugins.find("encoders", name) is None:
+            added = [plugin.name for plugin in plugins.installed() if plugin.group == "encoders"]
+            raise ValueError(f"no installed package adds an encoder {name!r}. {nearest(name, added)}")
+        return name
 
 
 class LLMSettings(Settings):

@@ -106,7 +106,7 @@ class PredictorSettings(Settings):
     custom: bool = False
     """Whether it is a Python object that was passed to `compare`."""
     model: str | None = None
-    """A pretrained external model, zero-shot: one of EXTERNAL_MODELS; some name their weights: chronos:FOLDER."""
+    """A pretrained external model, zero-shot (fracast-0, chronos:FOLDER), or a predictor that a package adds."""
     set: PredictorOverrides = PredictorOverrides()
 
     @model_validator(mode="after")

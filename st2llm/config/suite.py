@@ -23,7 +23,7 @@ from st2llm.config.predictors import (
 )
 from st2llm.config.training import NAME_PATTERN, SplitSettings
 from st2llm.errors import ConfigError, nearest
-from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task
+from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task, type_of
 
 _FOLDER = "evaluation/suites"
 BOOTSTRAP_BLOCKS: Mapping[str, str] = {
@@ -128,7 +128,9 @@ class Suite(Settings):
             name, settings = next(iter(task.items()))
             name = "anomaly" if suite.get("faults") else name
             channels = settings.get("asked", ()) if isinstance(settings, Mapping) else ()
-            suite["primary_metric"] = metrics.metrics_for(kind, str(name), tuple(map(str, channels)))[0]
+            suite["primary_metric"] = metrics.metrics_for(
+                kind, type_of(str(name)), tuple(map(str, channels))
+            )[0]
         return suite
 
     @model_validator(mode="after")
@@ -157,7 +159,7 @@ class Suite(Settings):
             raise ValueError(f"there is no metric {name!r}. {nearest(name, metrics.METRICS)}")
         for task, settings in self.task.items():
             channels = tuple(map(str, settings.get("asked", ())))
-            measured = metrics.metrics_for(self.kind, "anomaly" if self.faults else task, channels)
+            measured = metrics.metrics_for(self.kind, "anomaly" if self.faults else type_of(task), channels)
             if task in TASKS and name not in measured:
                 raise ValueError(
                     f"primary_metric {name!r} is not measured for {task} of kind {self.kind}, which has "
@@ -169,7 +171,9 @@ class Suite(Settings):
     def _check_faults(self) -> None:
         if self.faults is None:
             return
-        wrong = sorted(set(self.task) & set(TASKS) - {"forecast", "impute", "interpolate"})
+        wrong = sorted(
+            {type_of(task) for task in self.task} & set(TASKS) - {"forecast", "impute", "interpolate"}
+        )
         if self.kind != "graph" or wrong:
             raise ValueError(
                 f"faults are detected in the readings of a sensor graph, from residuals of forecast, impute or "
@@ -186,7 +190,7 @@ class Suite(Settings):
     def _check_trained(self) -> None:
         trained = [predictor for predictor in self.predictors if predictor.trained]
         trainable = TRAINABLE_TASKS.get(self.kind, ())
-        wrong = [task for task in self.task if task in TASKS and task not in trainable]
+        wrong = [task for task in self.task if task in TASKS and type_of(task) not in trainable]
         if trained and wrong:
             raise ValueError(
                 f"{trained[0].family} predictors are trained for {_trainable()} so far, but {trained[0].name!r} should "
@@ -206,13 +210,13 @@ class Suite(Settings):
                 )
         if strange := sorted(set(self.controls.seeds or ()) - set(self.seeds)):
             raise ValueError(f"controls.seeds: {strange} are not among the seeds of the suite, {self.seeds}")
-        if "classify" in self.task:
+        if "classify" in map(type_of, self.task):
             raise ValueError(
                 "controls are planted into values, places and times, not into classes. Leave them out"
             )
 
     def _check_rules(self) -> None:
-        known = [task for task in self.task if task in TASKS]
+        known = {task: type_of(task) for task in self.task if task in TASKS}
         for predictor in self.predictors:
             if predictor.model is not None:
                 role, scope = "model", EXTERNAL_MODELS[predictor.model.partition(":")[0]]
@@ -220,9 +224,9 @@ class Suite(Settings):
                 role, scope = "baseline", RULES[predictor.name]
             else:
                 continue
-            for task in known:
-                if not scope.covers(self.kind, task):
-                    others = ", ".join(catalog.rules_for(self.kind, known)) or "none yet"
+            for task, of_type in known.items():
+                if not scope.covers(self.kind, of_type):
+                    others = ", ".join(catalog.rules_for(self.kind, list(known.values()))) or "none yet"
                     raise ValueError(
                         f"the {role} {predictor.name!r} does not answer {task} of kind {self.kind}. "
                         f"Those that do: {others}"
@@ -244,7 +248,7 @@ class Suite(Settings):
     @property
     def fallback_rule(self) -> str:
         """The rule whose answer replaces an unreadable answer of a text predictor."""
-        return catalog.fallback_rule(self.kind, next(iter(self.task)))
+        return catalog.fallback_rule(self.kind, type_of(next(iter(self.task))))
 
     def metrics_of(self, task: Task) -> tuple[str, ...]:
         """The metrics of one of its tasks, the default one first."""

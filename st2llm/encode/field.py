@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from st2llm.encode.encoder import Encoder
 from st2llm.encode.extra_features import place_feature_size, window_feature_size
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.graph_layers import GraphLayer
@@ -234,7 +235,7 @@ class ResidualMLP(nn.Module):
         return mixed
 
 
-class FieldEncoder(nn.Module):
+class FieldEncoder(Encoder):
     """Encodes a batch of windows as `slots` embeddings of width d_st; the same class for every arm of a
     comparison.
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from st2llm.encode.encoder import Encoder
 from st2llm.encode.linear import Linear
 from st2llm.encode.point_batch import DAY_PARTS, PointBatch
 from st2llm.errors import ConfigError, nearest
@@ -118,7 +119,7 @@ class RotaryBlock(nn.Module):
         return z + fed
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(Encoder):
     """Encodes a batch of sequences as `slots` embeddings: one per point, then that of the query.
 
     Padding is masked. code_features: [code, feature], features of each place or mark

@@ -3,10 +3,10 @@ prediction.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +17,7 @@ from st2llm.align.projection import DownProjection, build_down_projection, build
 from st2llm.align.prototypes import EmbeddingVocabulary, embedding_vocabulary
 from st2llm.align.sequence_head import build_sequence_head
 from st2llm.config.model import BACKBONES, FROZEN, Adaptation, EncoderSettings, Projection
+from st2llm.encode.encoder import Encoder
 from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
@@ -35,6 +36,7 @@ from st2llm.model.backbone import (
 )
 from st2llm.model.mixture_of_experts import MixtureOfExperts, feed_forward
 from st2llm.model.prompt_cache import PromptCache
+from st2llm.plugins import WithPlugins
 from st2llm.types import Edges
 
 
@@ -57,6 +59,17 @@ class ArmSpec:
     """The regions of places, where `encoder.graph` is `regions`."""
 
 
+EncoderFactory = Callable[[FieldShape | SequenceShape, Edges, int], Encoder]
+
+
+def _encoder_factory(loaded: object) -> EncoderFactory | None:
+    return cast(EncoderFactory, loaded) if callable(loaded) else None
+
+
+ENCODERS: Mapping[str, EncoderFactory] = WithPlugins(
+    "encoders", {}, _encoder_factory, "a class or function of shape, edges and d_st that returns an Encoder"
+)
+"""The encoders that packages add."""
 MOST_PROMPTS = 128
 """Number of training prompts that `fit_prompt_norm` reads."""
 _PROMPTS_AT_ONCE = 16
@@ -212,9 +225,14 @@ def arm_spec(
     )
 
 
-def build_encoder(spec: ArmSpec) -> FieldEncoder | SequenceEncoder:
-    """A newly initialised encoder for fields or for sequences, depending on the shape."""
+def build_encoder(spec: ArmSpec) -> Encoder:
+    """A newly initialised encoder for fields or for sequences, depending on the shape, or that of a package.
+
+    Raises ConfigError for settings that it does not have.
+    """
     shape, settings = spec.shape, spec.encoder
+    if settings.plugin is not None:
+        return _plugin_encoder(settings.plugin, spec)
     if isinstance(shape, SequenceShape):
         if settings.center_on != "place" or settings.fusion != "add":
             raise ConfigError(
@@ -250,6 +268,24 @@ def build_encoder(spec: ArmSpec) -> FieldEncoder | SequenceEncoder:
         place_features=spec.place_features,
         partition=spec.partition,
     )
+
+
+def _plugin_encoder(name: str, spec: ArmSpec) -> Encoder:
+    shape, d_st = spec.shape, spec.encoder.d_st
+    own = (item for item in EncoderSettings.model_fields.items() if item[0] not in ("plugin", "d_st"))
+    if changed := [key for key, field in own if getattr(spec.encoder, key) != field.default]:
+        raise ConfigError(
+            f"encoder.{changed[0]} is a setting of st2llm's own encoder. Leave it out beside `plugin`."
+        )
+    slots = shape.points + 1 if isinstance(shape, SequenceShape) else shape.nodes
+    encoder = ENCODERS[name](shape, spec.edges, d_st)
+    if not isinstance(encoder, Encoder) or encoder.slots != slots:
+        came = f"has {encoder.slots}" if isinstance(encoder, Encoder) else f"is a {type(encoder).__name__}"
+        raise ConfigError(
+            f"The encoder {name!r} should be a st2llm.encode.encoder.Encoder with {slots} slots (one for each place, "
+            f"or for each point and the question), but it {came}. Correct its package."
+        )
+    return encoder
 
 
 def build_head(spec: ArmSpec) -> nn.Module:

@@ -219,7 +219,7 @@ def _fitted_predictor(model: object, train: TrainingWindows, kind: str) -> Predi
     """The predictor of a name, a regressor, a function or a predictor. Raises ConfigError for another object."""
     if isinstance(model, str):
         rules = rules_for(kind, ["forecast"])
-        if model in rules:
+        if model in rules and model not in EXTERNAL_MODELS:
             return fit_baseline(model, train)
         if model.partition(":")[0] not in EXTERNAL_MODELS:
             raise ConfigError(
@@ -227,10 +227,7 @@ def _fitted_predictor(model: object, train: TrainingWindows, kind: str) -> Predi
                 f"and a predictor of st2llm work too."
             )
         # It imports torch, which rules and regressors do without.
-        pretrained: Predictor = import_module("st2llm.predict.external.pretrained").load_model(
-            model, name=model
-        )
-        return pretrained
+        model = import_module("st2llm.predict.external.pretrained").load_model(model, name=model)
     predictor = model if isinstance(model, Predictor | UnfittedPredictor) else wrap(model)
     return predictor.fit(train) if isinstance(predictor, UnfittedPredictor) else predictor
 

@@ -1,10 +1,11 @@
 """Tasks as masks: the entries of a window that are hidden and therefore to be predicted."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
-from typing import Any, Literal, get_args
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, Literal, cast, get_args
 
 from st2llm.errors import ConfigError, nearest
+from st2llm.plugins import WithPlugins
 from st2llm.tasks.masks import (
     Classify,
     Forecast,
@@ -39,6 +40,7 @@ __all__ = [
     "next_event",
     "next_place",
     "recover",
+    "type_of",
 ]
 
 
@@ -96,7 +98,7 @@ def classify(length: int = 0) -> Classify:
     return Classify(length)
 
 
-TASKS: Mapping[str, type[Task]] = {
+_OWN: Mapping[str, type[Task]] = {
     "forecast": Forecast,
     "impute": Impute,
     "interpolate": Interpolate,
@@ -106,6 +108,36 @@ TASKS: Mapping[str, type[Task]] = {
     "next-event": NextEvent,
     "classify": Classify,
 }
+_MASK_POLICIES = ("impute", "interpolate", "krige")
+
+
+def _task_class(loaded: object) -> type[Task] | None:
+    """A task that a package adds: a dataclass whose `type` is a task of st2llm, of which it is a subclass or a mask."""
+    of_type = str(getattr(loaded, "type", None))
+    own = _OWN.get(of_type)
+    if own is None or not isinstance(loaded, type) or not is_dataclass(loaded):
+        return None
+    task = cast(type[Task], loaded)
+    is_mask = of_type in _MASK_POLICIES and callable(getattr(task, "hidden", None))
+    return task if is_mask or issubclass(task, own) else None
+
+
+TASKS: Mapping[str, type[Task]] = WithPlugins(
+    "tasks",
+    _OWN,
+    _task_class,
+    f"a dataclass with `hidden` whose `type` is one of {', '.join(_MASK_POLICIES)}, or a subclass of a task of st2llm",
+)
+"""The mask policies by name, with those that packages add. The `type` of such a task says which rules, metrics and
+templates belong to it."""
+
+
+def type_of(name: str) -> str:
+    """The type of the task of that name; the name itself where there is no such task.
+
+    Raises ConfigError where a package adds it and cannot be imported.
+    """
+    return name if name in _OWN or name not in TASKS else str(TASKS[name].type)
 
 
 def from_config(spec: Mapping[str, Mapping[str, Any]]) -> list[Task]:
@@ -123,7 +155,7 @@ def from_config(spec: Mapping[str, Mapping[str, Any]]) -> list[Task]:
             raise ConfigError(f"task.{name} has no setting {key!r}. {nearest(key, known)}")
         for key, setting in known.items():
             if key not in settings and setting.default is MISSING:
-                raise ConfigError(f"task.{name} needs {key!r}, for instance {_EXAMPLES[name]}.")
+                raise ConfigError(f"task.{name} needs {key!r}{_example(name)}.")
         horizons = settings.get("horizon")
         for horizon in horizons if isinstance(horizons, list) else [horizons]:
             values = {**settings, **({"horizon": horizon} if "horizon" in settings else {})}
@@ -140,6 +172,10 @@ _EXAMPLES = {
     "krige": "{length: 24, share: 0.25}",
     "recover": "{length: 20, span: 6}",
 }
+
+
+def _example(name: str) -> str:
+    return f", for instance {_EXAMPLES[name]}" if name in _EXAMPLES else ""
 
 
 def _cast(task: str, annotation: object, key: str, value: Any) -> Any:

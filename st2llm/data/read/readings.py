@@ -65,6 +65,8 @@ _TEXT_TABLES = tuple(suffix + packed for suffix in (".csv", ".tsv", ".txt") for 
 
 def _open_values(card: GraphCard, entry: str, path: Path) -> pd.DataFrame | np.ndarray:
     key, kind = file_and_key(entry)[1], path.suffix.lower()
+    if safe_open.has_reader(path):
+        return safe_open.read_with_plugin(path)
     if path.is_dir():
         return safe_open.saved_dataset(path, key)
     if kind in (".npz", ".npy"):

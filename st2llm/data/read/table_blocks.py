@@ -44,6 +44,11 @@ def read_blocks(
 ) -> Iterator[Any]:
     """Arrow batches with the wanted columns of a table. types: the Arrow type of each column of a csv."""
     name = (member or path.name).lower()
+    if member is None and safe_open.has_reader(path):
+        frame = safe_open.read_with_plugin(path)
+        _require_columns(wanted, [str(column) for column in frame.columns], path)
+        yield pa.RecordBatch.from_pandas(frame[wanted], preserve_index=False)
+        return
     if name.endswith((".parquet", ".pq")):
         yield from _parquet(path, wanted)
         return

@@ -16,7 +16,7 @@ from st2llm.data.safe_open.limits import (
 from st2llm.data.safe_open.numeric import array
 from st2llm.data.safe_open.pandas_hdf import pandas_table
 from st2llm.data.safe_open.raster import open_raster
-from st2llm.data.safe_open.table import parquet, parquet_metadata
+from st2llm.data.safe_open.table import has_reader, parquet, parquet_metadata, read_with_plugin
 from st2llm.data.safe_open.unpickle import numeric_pickle
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "geojson_columns",
     "gpx_columns",
     "has_pandas_tables",
+    "has_reader",
     "hdf5_array",
     "numeric_pickle",
     "open_raster",
@@ -38,6 +39,7 @@ __all__ = [
     "parquet",
     "parquet_metadata",
     "path_inside",
+    "read_with_plugin",
     "saved_dataset",
     "unpack_member",
     "unpacked_stream",

@@ -12,8 +12,10 @@ from jaxtyping import Bool, Float64, Int64
 from st2llm.data import calendar
 from st2llm.data.windows.nodes import NodeField, node_field
 from st2llm.errors import DataError
-from st2llm.tasks import Forecast, Impute, Interpolate, Krige, Task
+from st2llm.tasks import Forecast, Task
 from st2llm.types import DAY_S, Calendar, Grid, Sample, SensorGraph, Side
+
+_TASK_TYPES = ("forecast", "impute", "interpolate", "krige")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,14 +160,14 @@ def split_field(
     Raises DataError where a part is too short for one window, training has no reading, or graphs and grids do not have
     the task.
     """
-    if not isinstance(task, Forecast | Impute | Interpolate | Krige):
+    if task.type not in _TASK_TYPES:
         raise DataError(
             f"{data.name} is a {data.kind}, which has no {task.type} task. Choose forecast, impute, interpolate or "
             "krige."
         )
     edges, steps = boundaries(data), len(data.time)
     field = node_field(data, training_steps=edges[1])
-    if isinstance(task, Krige) and field.alive.any(axis=1).sum() < 2:
+    if task.type == "krige" and field.alive.any(axis=1).sum() < 2:
         raise DataError(
             f"{data.name} has one place with readings, but krige hides one and shows others. Use data with more places."
         )

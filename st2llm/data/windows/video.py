@@ -12,10 +12,10 @@ from jaxtyping import Float64, Int64
 from st2llm.data import video_features
 from st2llm.data.windows.partition import shuffle_key
 from st2llm.errors import DataError
-from st2llm.tasks import Classify, Forecast, Impute, Interpolate, Krige, Task
+from st2llm.tasks import Classify, Task
 from st2llm.types import Calendar, Layout, Sample, Side, SplitPlan, Video
 
-TASKS = (Forecast, Impute, Interpolate, Krige, Classify)
+_TASK_TYPES = ("forecast", "impute", "interpolate", "krige", "classify")
 _PARTS = ("train", "validation", "test")
 
 
@@ -125,8 +125,8 @@ def split_clips(
         raise DataError(f"The stride between windows must be at least 1 frame, but it is {stride}.")
     if not clips:
         raise DataError("There is no clip to split. Give a list of at least one Video.")
-    if not isinstance(task, TASKS):
-        names = ", ".join(task.type for task in TASKS)
+    if task.type not in _TASK_TYPES:
+        names = ", ".join(_TASK_TYPES)
         raise DataError(f"{clips[0].name}: clips have no task {task.type!r}. Choose one of {names}.")
     ordered = sorted(clips, key=lambda clip: clip.id)
     spans = _by_clip(ordered, task, stride) if isinstance(task, Classify) else _by_time(ordered, task, stride)

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from st2llm import config
 from st2llm.errors import ConfigError, nearest
-from st2llm.serialize.numbers import Notation
+from st2llm.serialize.numbers import STRATEGIES, Notation
 from st2llm.serialize.numbers.quantile_bins import MAX_BINS
 from st2llm.serialize.numbers.scaled_integers import spaced_notation
 from st2llm.types import Choice, Clock, FreeText, Grammar, Json, Numbers, Pair, Ranking
@@ -78,10 +78,15 @@ class NumbersFormat(AnswerFormat):
     fixed: bool = False
     decimals: int = Field(default=0, ge=0, le=6)
     signed: bool = False
-    strategy: Literal[
-        "scaled", "fixed-decimals", "spaced-digits", "scientific", "deltas", "quantile-bins", "trend-words"
-    ] = "scaled"
+    strategy: str = "scaled"
     bins: int = Field(default=10, ge=2, le=MAX_BINS)
+
+    @field_validator("strategy")
+    @classmethod
+    def _check_strategy(cls, name: str) -> str:
+        if name not in STRATEGIES:
+            raise ValueError(f"there is no strategy {name!r} to write numbers. {nearest(name, STRATEGIES)}")
+        return name
 
     @model_validator(mode="after")
     def _check_separator(self) -> "NumbersFormat":

@@ -7,7 +7,7 @@ import numpy as np
 
 from st2llm.errors import DataError
 from st2llm.serialize.answer.unread import unread_reason
-from st2llm.serialize.numbers import LEAST_STEPS, SEQUENTIAL_STRATEGIES, Notation, Strategy, fit
+from st2llm.serialize.numbers import LEAST_STEPS, Notation, Strategy, fit, is_sequential
 from st2llm.serialize.text.series import TargetSeries, forecast_start, separator_of, visible_values
 from st2llm.types import Grammar, Prediction, Sample
 
@@ -37,7 +37,7 @@ class SeriesAnswer:
             raise DataError(f"{sample.id} asks for no value. Choose a template for its task ({sample.task}).")
         if self.task == "forecast":
             forecast_start(sample)
-        if len(pairs) > 1 and self.notation.strategy in SEQUENTIAL_STRATEGIES:
+        if len(pairs) > 1 and is_sequential(self.notation.strategy):
             raise DataError(
                 f"{sample.id} asks for {len(pairs)} series in one answer, but {self.notation.strategy} go on from one "
                 f"value to the next. Choose another `strategy` in the template's `answer`."

@@ -10,7 +10,7 @@ from st2llm.serialize.answer.labels import LabelAnswer
 from st2llm.serialize.answer.series import SERIES_TASKS, SeriesAnswer
 from st2llm.serialize.graph import anomaly
 from st2llm.serialize.graph.variables import GraphVariables, drop_order, target_node, variable_names
-from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, Notation, Strategy
+from st2llm.serialize.numbers import Notation, Strategy, is_sequential
 from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Grammar, Prediction, Sample
@@ -111,7 +111,7 @@ def _make(options: SerializerOptions) -> GraphSerializer:
             f"graph/{options.task} is answered per {per}; set `per: {per}` or leave `answer` out."
         )
     numbers = options.answer if isinstance(options.answer, NumbersFormat) else NumbersFormat()
-    if options.task in SERIES_TASKS[1:] and numbers.strategy in SEQUENTIAL_STRATEGIES:
+    if options.task in SERIES_TASKS[1:] and is_sequential(numbers.strategy):
         raise ConfigError(
             f"{options.task} cannot be written in {numbers.strategy}, which go on from one value to the next. Choose "
             f"another `strategy` in `answer`."

@@ -14,7 +14,7 @@ from st2llm.serialize.graph.text import GraphSerializer
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.answer import RegionAnswer
 from st2llm.serialize.grid.variables import PLACE_VARIABLES, drop_order, variable_names
-from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES, format_decimal
+from st2llm.serialize.numbers import format_decimal, is_sequential
 from st2llm.serialize.template import truncation
 from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text import calendar
@@ -231,7 +231,7 @@ def _make(plan: SerializerOptions) -> GridSerializer:
         raise ConfigError(f"grid/{plan.task} is about the whole raster; set `per: sample`.")
     head = plan.answer if isinstance(plan.answer, NumbersFormat) else NumbersFormat()
     if (
-        head.strategy in SEQUENTIAL_STRATEGIES
+        is_sequential(head.strategy)
         and (plan.per == "sample" or plan.task != "forecast")
         and plan.task in SERIES_TASKS
     ):

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from st2llm.errors import ConfigError, nearest
+from st2llm.plugins import WithPlugins
 from st2llm.serialize.numbers.deltas import Deltas
 from st2llm.serialize.numbers.fixed_decimals import FixedDecimals
 from st2llm.serialize.numbers.notation import MISSING, Notation, NumberText, Strategy, format_decimal
@@ -34,6 +35,7 @@ __all__ = [
     "TrendWords",
     "fit",
     "format_decimal",
+    "is_sequential",
 ]
 
 
@@ -44,7 +46,7 @@ class StrategyClass(Protocol):
     def fit(self, values: np.ndarray, notation: Notation | None = None) -> Strategy: ...
 
 
-STRATEGIES: Mapping[str, StrategyClass] = {
+_OWN: Mapping[str, StrategyClass] = {
     "scaled": ScaledIntegers,
     "fixed-decimals": FixedDecimals,
     "spaced-digits": SpacedDigits,
@@ -53,10 +55,27 @@ STRATEGIES: Mapping[str, StrategyClass] = {
     "quantile-bins": QuantileBins,
     "trend-words": TrendWords,
 }
+
+
+def _strategy_class(loaded: object) -> StrategyClass | None:
+    return loaded if isinstance(loaded, StrategyClass) else None
+
+
+STRATEGIES: Mapping[str, StrategyClass] = WithPlugins(
+    "strategies", _OWN, _strategy_class, "a class with `fit(values, notation)` that creates a Strategy"
+)
+"""The strategies by name, with those that packages add."""
 LEAST_STEPS = 10
 """`Notation.least_steps` of values in any unit; positions are metres and gaps hours, whose decimals are meant."""
 SEQUENTIAL_STRATEGIES = frozenset({"deltas", "trend-words"})
 """Strategies in which each number depends on those before, so that none can be written or read independently."""
+
+
+def is_sequential(strategy: str) -> bool:
+    """Whether each number depends on those before; a class that a package adds says so by `sequential = True`."""
+    return strategy in SEQUENTIAL_STRATEGIES or (
+        strategy in STRATEGIES and bool(getattr(STRATEGIES[strategy], "sequential", False))
+    )
 
 
 def fit(strategy: str, values: np.ndarray, notation: Notation | None = None) -> Strategy:

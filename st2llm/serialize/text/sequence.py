@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from st2llm.errors import ConfigError
 from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
-from st2llm.serialize.numbers import SEQUENTIAL_STRATEGIES
+from st2llm.serialize.numbers import is_sequential
 from st2llm.serialize.text import calendar
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Sample
@@ -121,7 +121,7 @@ def steps_from_target(sample: Sample, steps: Sequence[int]) -> list[int]:
 
 def reject_sequential_strategy(head: AnswerFormat | None, kind: str) -> None:
     """Raises ConfigError for strategies that write a number relative to the one before; quantities alternate here."""
-    if isinstance(head, NumbersFormat) and head.strategy in SEQUENTIAL_STRATEGIES:
+    if isinstance(head, NumbersFormat) and is_sequential(head.strategy):
         raise ConfigError(
             f"{kind} templates cannot write numbers in {head.strategy}, which go on from one value to the next. Choose "
             f"another `strategy` in `answer`; for displacements from fix to fix set `form: steps`."

@@ -14,7 +14,7 @@ from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.answer.labels import LabelAnswer
 from st2llm.serialize.answer.series import SERIES_TASKS, SeriesAnswer
-from st2llm.serialize.numbers import MISSING, SEQUENTIAL_STRATEGIES, Notation, Strategy, format_decimal
+from st2llm.serialize.numbers import MISSING, Notation, Strategy, format_decimal, is_sequential
 from st2llm.serialize.template import truncation
 from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text.formatting import format_value
@@ -237,7 +237,7 @@ def _make(plan: SerializerOptions) -> VideoSerializer:
     if plan.per == "sample" and plan.task in SERIES_TASKS and plan.answer is not None:
         raise ConfigError(f"video/{plan.task} is answered region by region; set `per: place`.")
     head = plan.answer if isinstance(plan.answer, NumbersFormat) else NumbersFormat()
-    if plan.task in SERIES_TASKS[1:] and head.strategy in SEQUENTIAL_STRATEGIES:
+    if plan.task in SERIES_TASKS[1:] and is_sequential(head.strategy):
         raise ConfigError(
             f"video/{plan.task} cannot be written in {head.strategy}, which go on from one value to the next. Choose "
             f"another `strategy` in `answer`."

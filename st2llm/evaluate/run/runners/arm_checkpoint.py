@@ -20,6 +20,7 @@ from st2llm.model.arm import Arm
 from st2llm.model.backbone import LLMBackbone, trained_parameter_count
 from st2llm.predict.build import PROMPT_NORM
 from st2llm.predict.checkpoint_config import checkpoint_config
+from st2llm.tasks import type_of
 from st2llm.train.model_card import model_card
 
 
@@ -45,7 +46,7 @@ def save_arm(
 def arm_recipe(inputs: Inputs, job: Job, rate: float) -> ArmRecipe:
     """The settings that an arm was trained with. rate: the learning rate that validation chose."""
     suite, budget, predictor = inputs.suite, inputs.budget, job.predictor
-    name = next(name for name in suite.task if name == inputs.task.type)
+    name = next(name for name in suite.task if type_of(name) == inputs.task.type)
     settings = {**suite.task[name]}
     if "horizon" in settings:  # a list of horizons gives a task for each
         settings["horizon"] = getattr(inputs.task, "horizon", settings["horizon"])

@@ -1,4 +1,4 @@
-"""External predictors: a predictions file, a pretrained external model, a checkpoint, or a Python object."""
+"""External predictors: a predictions file, an external model or one of a package, a checkpoint, or a Python object."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,15 +29,15 @@ class ExternalRunner:
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         loaded = ((p.name, _load(p)) for p in inputs.suite.predictors if p.external)
-        fitted = {name: given for name, given in inputs.custom.items() if isinstance(given, Predictor)}
-        self.predictors = fitted | {name: predictor for name, predictor in loaded if predictor}
+        available = {**inputs.custom, **{name: predictor for name, predictor in loaded if predictor}}
+        self.predictors = {name: p for name, p in available.items() if isinstance(p, Predictor)}
+        self.unfitted = {name: p for name, p in available.items() if isinstance(p, UnfittedPredictor)}
         for name, predictor in self.predictors.items():
             refuse_overlap(fitted_on_of(predictor), inputs.test_coverage, who=f"The predictor {name!r}")
 
     def run(self, job: Job, store: RunStore) -> Outcome:
-        given = self.inputs.custom.get(job.predictor.name)
-        if isinstance(given, UnfittedPredictor):
-            return fit_and_predict(self.inputs, job, given.fit)
+        if job.predictor.name in self.unfitted:
+            return fit_and_predict(self.inputs, job, self.unfitted[job.predictor.name].fit)
         with Meter() as fitting:
             if job.predictor.name not in self.predictors:
                 raise ConfigError(
@@ -63,7 +63,7 @@ def _training(predictor: Predictor) -> dict[str, Any]:
     return {**state, "curves": [{**asdict(curve), "chosen": True, **state}]}
 
 
-def _load(settings: PredictorSettings) -> Predictor | None:
+def _load(settings: PredictorSettings) -> Predictor | UnfittedPredictor | None:
     """The predictor of a file, model or checkpoint; None for one that a program passes."""
     if settings.file:
         return read_predictions(Path(settings.file), name=settings.name)
