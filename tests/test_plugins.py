@@ -177,7 +177,7 @@ def test_a_reader_of_a_package_opens_tables_by_their_suffix(install, tmp_path):
     rows.to_csv(tmp_path / "events.slash", sep="/", index=False)
     events = {"name": "e", "kind": "event", "table": "events.slash", "time": "time", "x": "x", "y": "y"}
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(events))
-    assert len(load_data(str(tmp_path / "e.yaml")).t) == 40
+    assert len(load_data(str(tmp_path / "e.yaml")).time) == 40
     (tmp_path / "bad.slash").write_text("")
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(events | {"table": "bad.slash"}))
     with pytest.raises(DataError, match="bad.slash cannot be read by opener: OSError: no header"):
