@@ -62,9 +62,10 @@ check: .venv/.dev  ## format, lint, types, layers and the fast tests
 docs: .venv/.docs  ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-figures: .venv/.run  ## the tables and figures of README and docs, from the committed reports
+figures: .venv/.run  ## the tables and figures of README and docs, from the committed reports and the code
 	$(BIN)/python evaluation/figures.py
 	$(BIN)/python docs/figures/make.py
+	$(BIN)/python docs/reference/make.py
 
 mutations: .venv/.dev  ## planted mistakes, each of which must make its tests fail
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python tests/mutations/run.py --workers $(WORKERS)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from st2llm.config.model import FROZEN, Adaptation, LLMSettings, Projection, Skip
 from st2llm.config.training import LossSettings, PretrainObjectives, TaskRecipe
 
@@ -16,10 +18,10 @@ class ArmRecipe(TaskRecipe):
 
     backbone: Literal[
         "none", "attention", "dense", "experts", "matched", "llm-random", "llm-frozen", "llm-lora"
-    ]
+    ] = Field(description="the part between encoder and head")
     soft: bool = False
     refit: bool = False
-    validation: int | None = None
+    validation: int | None = Field(None, description="number of validation windows")
     llm: LLMSettings | None = None
     up: Projection = Projection()
     adapt: Adaptation = FROZEN

@@ -79,7 +79,7 @@ class EncoderSettings(Settings):
     center_on: Literal["place", "slot"] = "place"
     fusion: Literal["add", "scale"] = "add"
     causal: bool = False
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="rate of dropout while training")
 
     @model_validator(mode="after")
     def _check_depth(self) -> "EncoderSettings":
@@ -99,11 +99,15 @@ class EncoderSettings(Settings):
 class LLMSettings(Settings):
     """Which language model, and how it is loaded; see `load_llm`."""
 
-    name: str
+    name: str = Field(
+        description="a name of `st2llm list models`, a Hugging Face id, a folder, random:ID or openai:URL#MODEL"
+    )
     depth: int | None = None
     """Keeps only the first layers, so many of them; None keeps all."""
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
-    quant: Literal["none", "int8", "nf4"] = "none"
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the weights; auto chooses by device"
+    )
+    quant: Literal["none", "int8", "nf4"] = Field("none", description="stores the weights in 8 or 4 bits")
 
 
 class Adaptation(Settings):
@@ -122,14 +126,18 @@ class Adaptation(Settings):
         "checkpointing": "gradient_checkpointing",
     }
 
-    method: Literal["frozen", "lora", "norms", "partial", "full"] = "frozen"
-    rank: int = Field(8, ge=1)
+    method: Literal["frozen", "lora", "norms", "partial", "full"] = Field(
+        "frozen", description="which weights are trained"
+    )
+    rank: int = Field(8, ge=1, description="of the low-rank adapters")
     alpha: float | None = Field(None, gt=0)
     """None means twice the rank."""
-    target_modules: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1)
+    target_modules: tuple[str, ...] = Field(
+        ("q_proj", "v_proj"), min_length=1, description="the linear layers that get adapters"
+    )
     layers: int | None = Field(None, ge=1)
-    dora: bool = False
-    rslora: bool = False
+    dora: bool = Field(False, description="adds a trained magnitude")
+    rslora: bool = Field(False, description="scales adapters by alpha / sqrt(rank)")
     gradient_checkpointing: bool = False
     """Recomputes the layers in the backward pass instead of keeping activations: less memory, more time."""
 
@@ -164,7 +172,7 @@ class Projection(Settings):
     tokens: int = Field(16, ge=1)
     prototypes: int = Field(64, ge=2)
     prototype_source: Literal["learned", "kmeans", "pca", "words"] = "learned"
-    prototype_words: tuple[str, ...] = ()
+    prototype_words: tuple[str, ...] = Field((), description="the words of prototype_source: words")
     virtual_tokens: int = Field(0, ge=0)
     attention_mask: Literal["causal", "adjacency"] = "causal"
 

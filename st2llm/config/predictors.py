@@ -50,7 +50,7 @@ class ExampleSettings(Settings):
     renamed_keys: ClassVar[Mapping[str, str]] = {"by": "select"}
 
     select: Literal["random", "recent", "shape"] = "random"
-    count: int = Field(2, ge=1, le=32)
+    count: int = Field(2, ge=1, le=32, description="number of examples")
 
 
 class PredictorOverrides(Settings):
@@ -193,7 +193,7 @@ class SuiteBudget(Budget):
 
     loss: Literal["absolute", "squared"] = "absolute"
     lr: list[float] = Field([1e-4], min_length=1)
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     evaluations: int = Field(10, ge=1)
     patience: int | None = Field(None, ge=1)
     refit: bool = False
@@ -202,8 +202,8 @@ class SuiteBudget(Budget):
 class WindowSettings(Settings):
     """The windows that are evaluated: all, or `count` evenly spaced ones. places: of each window; None means all."""
 
-    select: Literal["all", "even"] = "all"
-    count: int | None = Field(None, ge=1)
+    select: Literal["all", "even"] = Field("all", description="all windows, or evenly spaced ones")
+    count: int | None = Field(None, ge=1, description="number of windows, where select is even")
     places: int | None = Field(None, ge=1)
 
 
@@ -232,7 +232,7 @@ class FaultSettings(Settings):
 
     planted: int | None = Field(None, ge=1)
     documented: str | None = None
-    seed: int = 0
+    seed: int = Field(0, description="of the planted faults")
     training_windows: int = Field(200, ge=1)
     threshold_quantile: float = Field(0.995, gt=0, lt=1)
 

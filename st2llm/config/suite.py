@@ -81,7 +81,7 @@ class Suite(Settings):
 
     id: str = Field(pattern=NAME_PATTERN)
     version: int
-    kind: Literal["graph", "grid", "video", "trajectory", "event"]
+    kind: Literal["graph", "grid", "video", "trajectory", "event"] = Field(description="of the data")
     title: str = ""
     demo: bool = False
     data: str

@@ -49,7 +49,7 @@ class Budget(Settings):
     renamed_keys: ClassVar[Mapping[str, str]] = {"average": "ema_decay"}
 
     steps: int = Field(ge=1)
-    batch: int = Field(32, ge=1)
+    batch: int = Field(32, ge=1, description="windows of a step")
     ema_decay: float = Field(0.0, ge=0, lt=1)
 
 
@@ -70,8 +70,8 @@ class TrainingBudget(Budget):
 
     lr: float = Field(1e-4, gt=0)
     evaluations: int = Field(10, ge=1)
-    warmup_ratio: float = Field(0.1, ge=0, le=1)
-    weight_decay: float = Field(0.01, ge=0)
+    warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps in which lr rises")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0)
     gradient_accumulation_steps: int = Field(1, ge=1)
     precision: Literal["no", "bf16"] = "no"
@@ -86,14 +86,14 @@ class WarmupSettings(Budget):
     (`drop_embeddings: [node]`).
     """
 
-    lr: float = 1e-3
+    lr: float = Field(1e-3, description="learning rate")
     data: str | None = None
 
 
 class LossSettings(Settings):
     """A term of the training loss, by its weight in the sum."""
 
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, gt=0, description="in the sum of terms")
 
 
 class SimilarityLossSettings(LossSettings):
@@ -105,8 +105,10 @@ class SimilarityLossSettings(LossSettings):
 class MaskedSettings(LossSettings):
     """Masked pre-training: whole windows, hidden anew at each step; see `model.objectives.masks`."""
 
-    policies: list[MaskPolicy] = Field(["random"], min_length=1)
-    ratio: float = Field(0.5, gt=0, lt=1)
+    policies: list[MaskPolicy] = Field(
+        ["random"], min_length=1, description="which entries are hidden; one is drawn for each batch"
+    )
+    ratio: float = Field(0.5, gt=0, lt=1, description="share that is hidden")
 
 
 class ContrastiveSettings(SimilarityLossSettings):
@@ -131,7 +133,7 @@ class DiffusionSettings(LossSettings):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"says": "prediction_type"}
 
-    schedule: Literal["linear", "cosine", "quadratic", "flow"] = "cosine"
+    schedule: Literal["linear", "cosine", "quadratic", "flow"] = Field("cosine", description="of the noise")
     prediction_type: Literal["epsilon", "velocity"] = "epsilon"
     draws: int = Field(20, ge=1)
     steps: int = Field(20, ge=1)
@@ -190,9 +192,9 @@ class Recipe(Settings):
     """Settings that do not change what is trained, so a run is resumed with others."""
 
     id: str = Field(pattern=NAME_PATTERN)
-    title: str = ""
+    title: str = Field("", description="for lists and reports")
     budget: TrainingBudget
-    seed: int = 0
+    seed: int = Field(0, description="of weights and batches")
     report_to: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
 
 
@@ -226,7 +228,7 @@ class TaskRecipe(Recipe):
 class PretrainRecipe(TaskRecipe):
     """A run of `st2llm pretrain`. validation: number of windows that choose the best state."""
 
-    skip: CountingSkip = "none"
+    skip: CountingSkip = Field("none", description="the closed-form prediction whose residual is learned")
     objectives: PretrainObjectives
     validation: int | None = Field(None, ge=1)
 
@@ -303,9 +305,9 @@ class InstructionSettings(Settings):
     path: str | None = None
     data: str | None = None
     templates: tuple[str, ...] = ("question-answer.chat",)
-    count: int = Field(1000, ge=1)
-    validation: int = Field(64, ge=1)
-    test: int = Field(200, ge=0)
+    count: int = Field(1000, ge=1, description="rows of each template to train on")
+    validation: int = Field(64, ge=1, description="rows that choose the best state")
+    test: int = Field(200, ge=0, description="rows of the exam")
     prompt_budget: int | None = Field(None, ge=16)
 
     @model_validator(mode="after")
@@ -345,7 +347,7 @@ class VideoQuestionRecipe(Recipe):
     frames: int = Field(16, ge=4)
     topics: tuple[str, ...] = ("most-motion", "brighter-when", "is-there-a-cut", "direction")
     encoder: EncoderSettings = EncoderSettings()
-    validation: int = Field(40, ge=2)
+    validation: int = Field(40, ge=2, description="clips that choose the best state")
     control: bool = True
 
 
@@ -359,8 +361,8 @@ class VideoQARecipe(VideoQuestionRecipe):
     renamed_keys: ClassVar[Mapping[str, str]] = {"start": "init_from", "words": "prompt_budget"}
 
     template: str = "video/question-answer.soft"
-    prompt_budget: int | None = Field(None, ge=16)
-    init_from: str | None = None
+    prompt_budget: int | None = Field(None, ge=16, description="tokens of a description at most")
+    init_from: str | None = Field(None, description="a checkpoint to start from")
     llm: LLMSettings
     up: Projection = Projection()
     adapt: LoraByDefault = Adaptation()

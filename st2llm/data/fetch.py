@@ -35,10 +35,10 @@ class Source(Settings):
     files: from the name within the source to its sha256, or None where it is not pinned (only for `hf` and `path`).
     """
 
-    pypi: str | None = None
-    hf: str | None = None
-    url: str | None = None
-    path: str | None = None
+    pypi: str | None = Field(None, description="a package with its version: pkg==1.2")
+    hf: str | None = Field(None, description="a data set of the Hugging Face hub: org/name")
+    url: str | None = Field(None, description="the folder of the files")
+    path: str | None = Field(None, description="a folder, relative to the card")
     files: dict[str, str | None] = Field(default_factory=dict)
 
     @property

@@ -19,10 +19,12 @@ class SplitShares(Settings):
     the shares then apply to the others. `by: given` needs no shares.
     """
 
-    train: float = 1.0
-    validation: float = 0.0
+    train: float = Field(1.0, description="share to train on")
+    validation: float = Field(0.0, description="share for validation")
     test: float | list[str] = 0.0
-    align: Literal["step", "day"] = "step"
+    align: Literal["step", "day"] = Field(
+        "step", description="where boundaries between the parts lie: at any step, or at local midnight"
+    )
     by: Literal["time", "object", "label", "given", "class"] | None = None
 
     @model_validator(mode="after")
@@ -48,8 +50,8 @@ _SPLIT_WAYS = {"graph": ("time",), "grid": ("time",), "video": ("time", "class")
 class HolidayRule(Settings):
     """A calendar of public holidays: the ISO code of the country and, where holidays differ, of its subdivision."""
 
-    country: str
-    subdivision: str | None = None
+    country: str = Field(description="ISO 3166 code, such as NZ")
+    subdivision: str | None = Field(None, description="ISO 3166-2 code, such as AUK")
 
 
 class Card(Settings):
@@ -61,23 +63,27 @@ class Card(Settings):
     written, in the files and in the card; by default that of the calendar.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
-    kind: str
+    name: str = Field(
+        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="of the data set, in lower case with hyphens"
+    )
+    kind: str = Field(description="graph, grid, video, trajectory or event")
     source: Source | None = None
     folder: str | None = None
     obtain: str = ""
     timezone: str = "UTC"
     written_in: str | None = Field(None, alias="stamps")
-    quantity: str = "values"
-    unit: str = ""
+    quantity: str = Field("values", description="what is measured, as prompts name it")
+    unit: str = Field("", description="of the values, as prompts and reports name it")
     holidays: HolidayRule | None = None
     split: SplitShares | None = None
     splits: dict[str, SplitShares] | None = None
-    default_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    licence: str = ""
-    citation: str = ""
-    leakage: str = ""
-    description: str = ""
+    default_task: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="the task of commands that name none, with its settings"
+    )
+    licence: str = Field("", description="of the data")
+    citation: str = Field("", description="of the data")
+    leakage: str = Field("", description="what models may have seen of the data before")
+    description: str = Field("", description="a sentence for prompts")
 
     @model_validator(mode="after")
     def _one_split(self) -> "Card":

@@ -14,13 +14,13 @@ from st2llm.data.card.time import ReadingTimeOrColumn
 class NodeTable(Settings):
     """The table of places: `id` as in the values file, and positions in degrees (lon, lat) or metres (x, y)."""
 
-    file: str
-    id: str
-    label: str | None = None
-    lon: str | None = None
-    lat: str | None = None
-    x: str | None = None
-    y: str | None = None
+    file: str = Field(description="the table")
+    id: str = Field(description="the column of ids, as in the values")
+    label: str | None = Field(None, description="the column of names for prompts")
+    lon: str | None = Field(None, description="the column of longitudes, degrees")
+    lat: str | None = Field(None, description="the column of latitudes, degrees")
+    x: str | None = Field(None, description="the column of metres east")
+    y: str | None = Field(None, description="the column of metres north")
 
     @model_validator(mode="after")
     def _pairs(self) -> "NodeTable":
@@ -32,8 +32,8 @@ class NodeTable(Settings):
 class DistanceKernel(Settings):
     """A Gaussian kernel of the great-circle distance: weight exp(-(d / sigma_km)^2), kept where it is >= threshold."""
 
-    sigma_km: float = Field(gt=0)
-    threshold: float = Field(0.1, ge=0, le=1)
+    sigma_km: float = Field(gt=0, description="the width of the kernel, kilometres")
+    threshold: float = Field(0.1, ge=0, le=1, description="the smallest weight that is kept")
 
 
 class EdgeColumns(Settings):
@@ -43,12 +43,12 @@ class EdgeColumns(Settings):
     distances (Li et al. 2018); edges below `threshold` are left out. both_ways: each row is an edge in both directions.
     """
 
-    source: str = "source"
-    target: str = "target"
-    weight: str | None = None
+    source: str = Field("source", description="the column of the ids at which edges begin")
+    target: str = Field("target", description="the column of the ids at which edges end")
+    weight: str | None = Field(None, description="the column of weights")
     distance: str | None = None
-    sigma: float | None = Field(None, gt=0)
-    threshold: float = Field(0.0, ge=0, le=1)
+    sigma: float | None = Field(None, gt=0, description="of the kernel, in the unit of distance")
+    threshold: float = Field(0.0, ge=0, le=1, description="the smallest weight that is kept")
     both_ways: bool = False
 
     @model_validator(mode="after")
@@ -66,7 +66,7 @@ class EdgeRule(Settings):
     """
 
     adjacency: str | None = None
-    listed: str | None = Field(None, alias="list")
+    listed: str | None = Field(None, alias="list", description="a csv with a row for each edge")
     distance: DistanceKernel | None = None
     columns: EdgeColumns | None = None
 
@@ -97,10 +97,12 @@ class GraphCard(Card, DelimitedText):
     values: str | list[str] | dict[str, str]
     layout: Literal["wide", "long"] = "wide"
     time: ReadingTimeOrColumn = None
-    place: str | None = None
-    channels: list[str] | None = None
+    place: str | None = Field(None, description="the column of places of a long table")
+    channels: list[str] | None = Field(
+        None, description="columns of a long table that are channels, or names of the channels"
+    )
     ignore: list[str] = Field(default_factory=list)
-    freq: str
+    freq: str = Field(description="the step, such as 5min")
     start: str | None = None
     nodes: NodeTable | None = None
     edges: EdgeRule | None = None

@@ -14,18 +14,18 @@ ROLES = ("time", "row", "col", "node", "channel")
 class Axis(Settings):
     """Coordinates at a constant step: the first coordinate and the step."""
 
-    first: float
-    step: float
+    first: float = Field(description="the first coordinate")
+    step: float = Field(description="from one to the next; may be negative")
 
 
 class Subset(Settings):
     """The part of a raster to keep: limits in degrees north and east, which may cross 0 and 180, or index ranges from 0
     without the end."""
 
-    lat: tuple[float, float] | None = None
-    lon: tuple[float, float] | None = None
-    rows: tuple[int, int] | None = None
-    cols: tuple[int, int] | None = None
+    lat: tuple[float, float] | None = Field(None, description="south and north, degrees")
+    lon: tuple[float, float] | None = Field(None, description="west and east, degrees")
+    rows: tuple[int, int] | None = Field(None, description="the first row, and the one after the last")
+    cols: tuple[int, int] | None = Field(None, description="the first column, and the one after the last")
 
     @model_validator(mode="after")
     def _ordered(self) -> "Subset":
@@ -41,8 +41,8 @@ class Subset(Settings):
 class Coarsen(Settings):
     """Averages blocks of rows x cols cells, over the cells that have a reading."""
 
-    rows: int = Field(1, ge=1)
-    cols: int = Field(1, ge=1)
+    rows: int = Field(1, ge=1, description="rows of a block")
+    cols: int = Field(1, ge=1, description="columns of a block")
 
 
 class GridCard(Card):
@@ -63,14 +63,16 @@ class GridCard(Card):
     values: str | list[str]
     variable: str | list[str] | None = None
     dims: list[str] | None = None
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, int] | None = Field(
+        None, description="rows and columns, where one axis holds all cells"
+    )
     time: str | None = None
     freq: str
     start: str | None = None
-    channels: list[str] | None = None
+    channels: list[str] | None = Field(None, description="names of the channels")
     rows: Axis | list[float] | None = None
     cols: Axis | list[float] | None = None
-    space: Literal["degrees", "metres", "cells"] | None = None
+    space: Literal["degrees", "metres", "cells"] | None = Field(None, description="the unit of rows and cols")
     null: float | None = None
     outside: float | None = None
     side: SideRule | None = None

@@ -24,7 +24,7 @@ class SourceTable(Settings):
     Equal ids in tables with different labels are different objects.
     """
 
-    file: str
+    file: str = Field(description="the name of the file, or archive.zip:member.csv")
     part: Literal["train", "validation", "test"] | None = None
     label: str | None = None
 
@@ -54,24 +54,24 @@ class StayPoints(Settings):
     place_m: stays that steps of at most this length connect are at one place (DBSCAN with min_samples 1).
     """
 
-    radius_m: float = Field(200.0, gt=0)
-    minutes: float = Field(20.0, gt=0)
+    radius_m: float = Field(200.0, gt=0, description="metres around the first fix")
+    minutes: float = Field(20.0, gt=0, description="the shortest stay")
     place_m: float = Field(100.0, gt=0)
 
 
 class Resample(Settings):
     """Fixes at a regular step, interpolated linearly between fixes that are at most `max_gap` apart."""
 
-    step: str
-    max_gap: str = "10min"
+    step: str = Field(description="the time between fixes, such as 5s")
+    max_gap: str = Field("10min", description="the longest gap that is filled")
 
 
 class Outliers(Settings):
     """Fixes further than `mad` robust deviations from the median of `window` fixes around them (Hampel)."""
 
-    window: int = Field(11, ge=3)
-    mad: float = Field(6.0, gt=0)
-    least_m: float = Field(10.0, ge=0)
+    window: int = Field(11, ge=3, description="number of fixes")
+    mad: float = Field(6.0, gt=0, description="number of robust deviations")
+    least_m: float = Field(10.0, ge=0, description="metres; a nearer fix is kept")
 
 
 class HarmoniseStep(Settings):
@@ -125,19 +125,21 @@ class SequenceCard(Card, DelimitedText):
 
     table: Annotated[list[SourceTable], BeforeValidator(_tables), Field(min_length=1)]
     header: bool = True
-    columns: list[str] | None = None
+    columns: list[str] | None = Field(None, description="names of the columns of files without a header")
     missing: list[str] = Field(default_factory=lambda: ["NA", "NaN", "nan", "null", "None"])
     time: TimeOrColumn
-    lon: str | None = None
-    lat: str | None = None
+    lon: str | None = Field(None, description="the column of longitudes, degrees")
+    lat: str | None = Field(None, description="the column of latitudes, degrees")
     x: str | None = None
     y: str | None = None
-    crs: str | None = None
-    scale_m: float = Field(1.0, gt=0)
+    crs: str | None = Field(None, description="of x and y, such as EPSG:2263")
+    scale_m: float = Field(1.0, gt=0, description="metres in a unit of x and y")
     blank: Literal["error", "drop"] = "error"
     bounds: BoundingBox | None = None
-    attributes: dict[str, str] = Field(default_factory=dict)
-    known: list[str] = Field(default_factory=list)
+    attributes: dict[str, str] = Field(
+        default_factory=dict, description="further columns of numbers: a list, or name to column"
+    )
+    known: list[str] = Field(default_factory=list, description="attributes that are known in advance")
     side: SideRule | None = None
 
     @model_validator(mode="before")

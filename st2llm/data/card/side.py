@@ -19,7 +19,7 @@ class WeatherTable(DelimitedText):
     file: str
     time: str | list[str] | TimeColumns
     columns: dict[str, str] = Field(min_length=1)
-    max_age: str = "3h"
+    max_age: str = Field("3h", description="the longest time that a reading stands for later steps")
     missing: list[str] = Field(default_factory=list)
     known: bool = False
     written_in: str | None = Field(None, alias="stamps")
@@ -45,13 +45,13 @@ class PlaceTable(DelimitedText):
     lon, lat: degrees; or x, y: metres in the coordinate system of the data.
     """
 
-    file: str
-    text: str
+    file: str = Field(description="the table")
+    text: str = Field(description="the column of texts")
     lon: str | None = None
     lat: str | None = None
-    x: str | None = None
-    y: str | None = None
-    within_m: float = Field(200.0, gt=0)
+    x: str | None = Field(None, description="the column of metres east")
+    y: str | None = Field(None, description="the column of metres north")
+    within_m: float = Field(200.0, gt=0, description="the greatest distance, metres")
 
     @model_validator(mode="after")
     def _a_pair(self) -> "PlaceTable":
@@ -69,11 +69,11 @@ class NoteTable(DelimitedText):
     those without an offset, by default that of the card's.
     """
 
-    file: str
+    file: str = Field(description="the table")
     start: str
     end: str
-    text: str
-    format: str | None = None
+    text: str = Field(description="the column of texts")
+    format: str | None = Field(None, description="strptime format of start and end")
     written_in: str | None = Field(None, alias="stamps")
 
 

@@ -32,19 +32,19 @@ class TimeColumns(Settings):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"hour": "clock"}
 
-    column: str | None = None
-    format: str | None = None
-    unit: Literal["s", "ms"] | None = None
-    date: str | None = None
-    clock: str | None = None
+    column: str | None = Field(None, description="the column of timestamps")
+    format: str | None = Field(None, description="strptime format of timestamps or dates")
+    unit: Literal["s", "ms"] | None = Field(None, description="of timestamps that are numbers since 1970")
+    date: str | None = Field(None, description="the column of dates")
+    clock: str | None = Field(None, description="the column of hours or times of day")
     day_starts: int = Field(0, ge=0, le=23)
     follow: Literal["date", "hour"] = "date"
-    parts: list[str] | None = None
-    day: str | None = None
-    minute: str | None = None
-    weekday: str | None = None
-    frame: str | None = None
-    fps: float | None = Field(None, gt=0)
+    parts: list[str] | None = Field(None, description="the columns of year, month, day, hour, minute, second")
+    day: str | None = Field(None, description="the column of days since an unknown start")
+    minute: str | None = Field(None, description="the column of minutes of the day")
+    weekday: str | None = Field(None, description="the column of days of the week, 0 is Monday")
+    frame: str | None = Field(None, description="the column of frame numbers")
+    fps: float | None = Field(None, gt=0, description="frames a second")
     fold: Fold = "drop"
 
     @model_validator(mode="after")
