@@ -67,6 +67,11 @@ def test_names_of_a_package_are_listed_without_importing_it(install, group):
     assert shown.returncode == 0 and "lister 1.2" in shown.stdout and "mine" in shown.stdout
 
 
+def test_without_packages_the_list_is_empty():
+    shown = run_cli("list", "plugins")
+    assert shown.returncode == 0 and shown.stderr == ""
+
+
 @pytest.mark.parametrize("group", plugins.GROUPS)
 def test_a_package_that_cannot_be_imported_is_one_message_when_its_name_is_used(install, group):
     install("broken", "import no_such_module", {group: {"mine": "Mine"}})

@@ -60,7 +60,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, whole: 
     """Prints a table. whole: never truncates the first column, however narrow the screen."""
     table = Table(*header, box=None, pad_edge=False)
     if whole:
-        table.columns[0].no_wrap, table.columns[0].min_width = True, max(len(row[0]) for row in rows)
+        table.columns[0].no_wrap, table.columns[0].min_width = (
+            True,
+            max((len(row[0]) for row in rows), default=0),
+        )
     for row in rows:
         table.add_row(*row)
     print_rich(table)
