@@ -125,6 +125,7 @@ def test_a_negative_control_plants_the_same_effect_whatever_the_notes_say(card):
         )
     assert len({sample.side.notes for sample in planted}) > 1
     assert [s.side.notes for s in planted] == [s.side.notes for s in bare]
+    samples = control_runs._windows_for_size(inputs)
     errors = control_runs._errors(inputs, planting, samples, [planting.forecast(s) for s in samples])
     assert control_runs._gain(inputs, *errors) == pytest.approx(control_runs._COMMON_GAIN, abs=1e-3)
 
