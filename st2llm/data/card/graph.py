@@ -106,7 +106,7 @@ class GraphCard(Card, DelimitedText):
     start: str | None = None
     nodes: NodeTable | None = None
     edges: EdgeRule | None = None
-    null: float | None = None
+    null: float | None = Field(None, allow_inf_nan=True)
     missing: list[str] = Field(default_factory=list)
     duplicates: Literal["error", "first", "mean"] = "error"
     steps: Annotated[int, Field(ge=1)] | None = None

@@ -73,7 +73,7 @@ class GridCard(Card):
     rows: Axis | list[float] | None = None
     cols: Axis | list[float] | None = None
     space: Literal["degrees", "metres", "cells"] | None = Field(None, description="the unit of rows and cols")
-    null: float | None = None
+    null: float | None = Field(None, allow_inf_nan=True)
     outside: float | None = None
     side: SideRule | None = None
     subset: Subset | None = None
