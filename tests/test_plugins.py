@@ -195,7 +195,7 @@ def _spec(settings):
 
 ENCODER = """
 from torch import nn
-from st2llm.encode import Encoder
+from st2llm.encode.batch import Encoder
 
 class Mean(Encoder):
     def __init__(self, shape, edges, d_st):

@@ -1,11 +1,11 @@
-"""Stacked samples as tensors: the interface of a batch, and picking and moving its rows."""
+"""Stacked samples as tensors (picking and moving their rows), and the interface of encoders, which read them."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from st2llm.types import Sample
 
@@ -55,3 +55,14 @@ def random_scales(count: int, dims: int, strength: float, generator: torch.Gener
 def label_index(sample: Sample) -> int:
     """The class of a sample as an index into its options; -1 where none is asked for, or it is not known."""
     return -1 if sample.label is None else sample.side.options.index(sample.label)
+
+
+class Encoder(nn.Module):
+    """A module that maps a batch to embeddings: `forward(batch, condition=None)` returns `[batch, slot, d_st]`.
+
+    slots: the number of embeddings of one sample. output_slots: those that heads read. condition: `[batch, d_st]`, is
+    added to all embeddings (the noise level in diffusion pretraining).
+    """
+
+    slots: int
+    output_slots: slice

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from st2llm.encode import Encoder
+from st2llm.encode.batch import Encoder
 from st2llm.encode.extra_features import place_feature_size, window_feature_size
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.graph_layers import GraphLayer

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.encode import Encoder
+from st2llm.encode.batch import Encoder
 from st2llm.encode.linear import Linear
 from st2llm.encode.point_batch import DAY_PARTS, PointBatch
 from st2llm.errors import ConfigError, nearest

@@ -17,7 +17,7 @@ from st2llm.align.projection import DownProjection, build_down_projection, build
 from st2llm.align.prototypes import EmbeddingVocabulary, embedding_vocabulary
 from st2llm.align.sequence_head import build_sequence_head
 from st2llm.config.model import BACKBONES, FROZEN, Adaptation, EncoderSettings, Projection
-from st2llm.encode import Encoder
+from st2llm.encode.batch import Encoder
 from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
@@ -282,7 +282,7 @@ def _plugin_encoder(name: str, spec: ArmSpec) -> Encoder:
     if not isinstance(encoder, Encoder) or encoder.slots != slots:
         came = f"has {encoder.slots}" if isinstance(encoder, Encoder) else f"is a {type(encoder).__name__}"
         raise ConfigError(
-            f"The encoder {name!r} should be a st2llm.encode.Encoder with {slots} slots (one for each place, "
+            f"The encoder {name!r} should be a st2llm.encode.batch.Encoder with {slots} slots (one for each place, "
             f"or for each point and the question), but it {came}. Correct its package."
         )
     return encoder

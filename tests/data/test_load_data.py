@@ -30,7 +30,7 @@ def test_a_card_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_data_with_no_origin_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ST2LLM_DATA", raising=False)
-    with pytest.raises(DataError, match="ST2LLM_DATA to the folder that holds graph/los_loop/"):
+    with pytest.raises(DataError, match="put them into DATA/graph/los_loop .* set ST2LLM_DATA to DATA"):
         load_data("los-loop")
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from st2llm.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {"python", "bash"}  # languages that are executed
-PARSED = {"yaml": yaml.safe_load, "json": json.loads}
+PARSED = {"yaml": yaml.safe_load, "json": json.loads, "toml": tomllib.loads}
 UNCHECKED = {"text", "csv", "markdown", "bibtex"}
 MARKERS = {"slow", "skip", "output", "file", "fails"}
 
