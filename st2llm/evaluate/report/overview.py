@@ -61,9 +61,11 @@ def family_sentence(rows: Sequence[OverviewRow]) -> str:
     withheld = [row.suite for row in known if row.verdict.outcome == "no-verdict"]
     known = [row for row in known if row.suite not in withheld]
     end = f" Without a verdict: {', '.join(withheld)}." if withheld else ""
-    found = [
-        f"{row.suite} ({row.gain}, p {format_p(row.p or 0.0)})" for row in known if (row.p or 0.0) < 0.05
-    ]
+    small = [row for row in known if (row.p or 0.0) < 0.05]
+    over_rule = [row for row in small if row.verdict.outcome == "unclear"]
+    found = [f"{row.suite} ({row.gain}, p {format_p(row.p or 0.0)})" for row in small if row not in over_rule]
+    if over_rule:
+        end += f" Above a rule, but not above the arms trained without an LLM: {', '.join(r.suite for r in over_rule)}."
     start = f"Of {len(known)} gains with a verdict, after Holm's correction (family-wise error 5 %)"
     differ = f"these differ from zero: {', '.join(found)}." if found else "none differs from zero."
     return f"{start}, {differ}{end}"

@@ -41,6 +41,24 @@ def test_the_overview_has_a_row_for_each_suite_with_its_verdict(runs, tmp_path):
     assert "| one | forecast-168-24 |" in text
 
 
+def test_a_gain_over_a_rule_alone_is_not_said_to_differ_from_zero(runs):
+    """Its verdict is that the run cannot tell; the overview said that it differs from zero."""
+    lines = [json.loads(line) for line in (runs[0] / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["gain_best"]:
+            line["gain_trained"] = line["gain_best"] | {
+                "vs": "matched",
+                "value": 0.0,
+                "low": -0.02,
+                "high": 0.02,
+            }
+            line["gain_best"] |= {"value": 0.3, "low": 0.1, "high": 0.5}
+    (runs[0] / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sentence = family_sentence(overview(runs))
+    assert "these differ from zero: two (" in sentence
+    assert sentence.endswith("not above the arms trained without an LLM: one.")
+
+
 def test_a_gain_without_a_verdict_is_not_said_to_differ_from_zero(runs):
     """A failed or vacuous control withholds the verdict in the overview as well."""
     controls = json.loads((runs[0] / "controls.json").read_text())
