@@ -30,9 +30,9 @@ def local_folder(source: str | Path, *, revision: str | None = None) -> Path:
         raise ConfigError(
             f"There is no folder {source}, and it is no repository of a hub. Give an existing folder, or owner/name."
         )
-    offline = _is_offline()
+    local_only = offline()
     try:
-        return Path(snapshot_download(name, revision=revision, local_files_only=offline))
+        return Path(snapshot_download(name, revision=revision, local_files_only=local_only))
     except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtefactError(
@@ -40,7 +40,7 @@ def local_folder(source: str | Path, *, revision: str | None = None) -> Path:
             f"name and the network"
             + (
                 ", or unset ST2LLM_OFFLINE."
-                if offline
+                if local_only
                 else ", and log in where it is private (hf auth login)."
             )
         ) from error
@@ -68,11 +68,12 @@ def upload(folder: Path, repository: str) -> str:
 
 def require_network(target: str) -> None:
     """Raises StorageError where the network must not be used. target: what would be written, for the message."""
-    if _is_offline():
+    if offline():
         raise StorageError(
             f"{target} is on the hub, but ST2LLM_OFFLINE forbids to use the network. Unset it, or name a folder."
         )
 
 
-def _is_offline() -> bool:
+def offline() -> bool:
+    """Whether the network must not be used: `$ST2LLM_OFFLINE` is set to anything but 0."""
     return os.environ.get("ST2LLM_OFFLINE", "0") not in ("", "0")

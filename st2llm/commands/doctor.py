@@ -11,7 +11,8 @@ import psutil
 import torch
 
 from st2llm.commands import catalog
-from st2llm.data.fetch import cache_dir, offline
+from st2llm.data.fetch import cache_dir
+from st2llm.hub import offline
 from st2llm.llm import answer_cache, quantise
 from st2llm.llm.local import best_device
 

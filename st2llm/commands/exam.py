@@ -138,7 +138,9 @@ def prompted_answerer(llm: LanguageModel) -> Answerer:
         prompts = [
             replace(
                 llm.tokenizer.messages_prompt(row["messages"][:-1]),
-                grammar=FreeText(max(_TOKENS, len(str(row.get("truth", ""))))),  # a token is a character or more
+                grammar=FreeText(
+                    max(_TOKENS, len(str(row.get("truth", ""))))
+                ),  # a token is a character or more
             )
             for row in rows
         ]

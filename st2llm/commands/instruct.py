@@ -24,7 +24,7 @@ from st2llm.files import exclusive, remove_temporary, write_atomically
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
 from st2llm.serialize.template.template import Template, load_prompt
-from st2llm.types import Container, Ranking, Sample, SampleSequence, Slot, seed_from
+from st2llm.types import Container, Ranking, Sample, SampleSequence, Slot, first_object, seed_from
 
 MANIFEST = INSTRUCTION_MANIFEST
 _NO_TRUTH = ("describe", "anomaly")
@@ -158,7 +158,8 @@ def _write(
             on_shard(shard + 1, shards)
     if not rows:
         raise DataError(
-            f"{_first(data).name}: none of {total} rows has a true answer. Take another --task, or data that hold one."
+            f"{first_object(data).name}: none of {total} rows has a true answer. Take another --task, or data that "
+            f"hold one."
         )
     samples = itertools.chain.from_iterable(source.part for source in sources)
     covers = fitted_on_parts({request.part: samples}, container_provenance(data)).to_json()
@@ -171,12 +172,8 @@ def _save(table: pa.Table, path: Path) -> None:
     write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
-def _first(data: Container) -> Any:
-    return data[0] if isinstance(data, list) else data
-
-
 def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
-    kind = _first(data).kind
+    kind = first_object(data).kind
     sources = []
     for name in request.templates or _default_templates(data):
         template = asking_for_what_is_known(load_prompt(f"{kind}/{name}"))
@@ -191,7 +188,7 @@ def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
         part: SampleSequence = getattr(parts, request.part)
         if not len(part):
             raise DataError(
-                f"{_first(data).name} has no {request.part} sample for {task.name}. Choose another --part."
+                f"{first_object(data).name} has no {request.part} sample for {task.name}. Choose another --part."
             )
         sources.append(_Source(template, part, parts.sha256, request.count or len(part)))
     return sources
@@ -199,9 +196,9 @@ def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
 
 def _default_templates(data: Container) -> tuple[str, ...]:
     """The card's own task and question answering, with chat templates where they exist."""
-    default = tasks.from_config(_first(data).default_task)
+    default = tasks.from_config(first_object(data).default_task)
     task_names = [default[0].type] if default else []
-    return tuple(_chat(_first(data).kind, task_name) for task_name in [*task_names, "question-answer"])
+    return tuple(_chat(first_object(data).kind, task_name) for task_name in [*task_names, "question-answer"])
 
 
 def _chat(kind: str, word: str) -> str:
@@ -244,7 +241,7 @@ def _claim(
 
 
 def _plan(request: InstructionRequest, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:
-    first = _first(data)
+    first = first_object(data)
     return {
         "order": {
             k: v for k, v in asdict(request).items() if k != "data" and (v is not None or k == "count")
@@ -340,7 +337,10 @@ def _make_row(
     if options and prompt.truth not in options:
         return None  # a place that the prompt does not list, or a direction where the options are places or marks
     messages = [dict(message) for message in prompt.messages] or [{"role": "user", "content": prompt.text}]
-    first, place = _first(data), sample.place[sample.wanted_nodes[0]] if len(sample.wanted_nodes) == 1 else ""
+    first, place = (
+        first_object(data),
+        sample.place[sample.wanted_nodes[0]] if len(sample.wanted_nodes) == 1 else "",
+    )
     return {
         "id": "|".join(word for word in (sample.id, place, source.template.id) if word),
         "messages": [*messages, {"role": "assistant", "content": prompt.truth}],

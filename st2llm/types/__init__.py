@@ -3,6 +3,7 @@
 from st2llm.types.checked import checked
 from st2llm.types.containers import (
     Container,
+    DataObject,
     Events,
     Grid,
     Provenance,
@@ -10,6 +11,7 @@ from st2llm.types.containers import (
     SplitPlan,
     Trajectory,
     Video,
+    first_object,
 )
 from st2llm.types.durations import DAY_S, HOUR_S, MONTH_S
 from st2llm.types.grammar import (
@@ -63,6 +65,7 @@ __all__ = [
     "Completer",
     "Container",
     "Covariate",
+    "DataObject",
     "Decoding",
     "Edges",
     "Events",
@@ -101,6 +104,7 @@ __all__ = [
     "check_training_windows",
     "check_validation_windows",
     "checked",
+    "first_object",
     "place_ids",
     "seed_from",
     "slug",

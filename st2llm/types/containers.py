@@ -387,3 +387,13 @@ def _check_side(
 
 Container = SensorGraph | Grid | list[Video] | list[Trajectory] | Events
 """The result of `load_data`: a list where a data set has many clips or objects."""
+DataObject = SensorGraph | Grid | Video | Trajectory | Events
+
+
+def first_object(data: Container) -> DataObject:
+    """The container, or the first of a list of objects or clips. Raises DataError for an empty list."""
+    if not isinstance(data, list):
+        return data
+    if not data:
+        raise DataError("The data set holds no object and no clip. Check its card.")
+    return data[0]

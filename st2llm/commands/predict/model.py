@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from st2llm.commands.prompt import task_for
 from st2llm.config.training import InstructionRecipe
@@ -14,7 +13,7 @@ from st2llm.predict.checkpoint import CheckpointPredictor, load_predictor
 from st2llm.predict.text import TextPredictor
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.tasks import TASKS, Forecast, Task
-from st2llm.types import Container, Prediction, Sample
+from st2llm.types import Container, Prediction, Sample, first_object
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +78,7 @@ def _of_predictor(predictor: CheckpointPredictor) -> TaskModel:
 
 
 def _of_language_model(loaded: checkpoint.Checkpoint, data: Container, name: str | None) -> TaskModel:
-    first: Any = data[0] if isinstance(data, list) else data
+    first = first_object(data)
     recipe = InstructionRecipe.model_validate(loaded.config["recipe"])
     template = load_prompt(name) if name else _trained_template(recipe, first.kind, loaded.folder)
     if template.head.kind != first.kind:

@@ -37,6 +37,7 @@ from st2llm.types import (
     SensorGraph,
     Trajectory,
     Video,
+    first_object,
 )
 
 
@@ -205,7 +206,7 @@ def _check_known_covariates(samples: list[Sample], steps: int, data: Container) 
     for sample in samples:
         span = slice(sample.first_wanted_step, sample.first_wanted_step + steps)
         ahead = {c.name: c.values[span] for c in sample.side.covariates if c.known_in_advance}
-        first: Any = data[0] if isinstance(data, list) else data
+        first = first_object(data)
         for name in getattr(first, "known", ()):
             ahead[name] = sample.values[span, 0, sample.side.channels.index(name)]
         for name, values in ahead.items():

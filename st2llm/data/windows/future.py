@@ -13,7 +13,17 @@ from st2llm.data.windows.trajectory import TrajectoryWindows
 from st2llm.data.windows.video import ClipFeatures, ClipWindows
 from st2llm.errors import ConfigError, DataError
 from st2llm.tasks import Forecast, NextEvent, NextPlace, Task
-from st2llm.types import Container, Events, Grid, Sample, SensorGraph, SplitPlan, Trajectory, Video
+from st2llm.types import (
+    Container,
+    Events,
+    Grid,
+    Sample,
+    SensorGraph,
+    SplitPlan,
+    Trajectory,
+    Video,
+    first_object,
+)
 
 ONE_PART = SplitPlan(1.0, 0.0, 0.0)
 """The split plan of data that are predicted as a whole."""
@@ -49,7 +59,7 @@ def future_samples(data: Container, task: Task, *, after_s: float | None = None)
         tracks = [item for item in data if isinstance(item, Trajectory)]
         found = _of_clips(clips, task) if clips else _of_tracks(tracks, task, after_s)
     else:
-        first: Any = data[0] if isinstance(data, list) else data
+        first = first_object(data)
         raise DataError(
             f"{first.name} is of kind {first.kind}, which has no task {task.type}. Take data of the kind that the "
             f"checkpoint was trained on."

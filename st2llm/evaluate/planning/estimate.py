@@ -1,6 +1,5 @@
 """The expected cost of a comparison: steps, prompts, tokens, minutes and memory of each arm."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from st2llm.evaluate.report.formats import format_duration
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.plan import expected_seconds
 from st2llm.evaluate.run.runners.text import load_template
+from st2llm.llm.architecture.base_model import read_text_config
 from st2llm.llm.endpoint.client import PREFIX
 from st2llm.llm.model_files import resolve
 from st2llm.types import Prompt
@@ -128,7 +128,5 @@ def weight_mib(folder: Path) -> float:
 def _depth_share(inputs: Inputs, predictor: PredictorSettings) -> float:
     """The share of the layers that are kept."""
     llm = inputs.models.settings
-    config = json.loads((resolve(llm.name).folder / "config.json").read_text(encoding="utf-8"))
-    layers = int(config.get("text_config", config).get("num_hidden_layers", 0))
-    depth = predictor.set.depth or llm.depth or layers
-    return min(1.0, depth / layers) if layers else 1.0
+    layers = int(read_text_config(resolve(llm.name).folder).num_hidden_layers)
+    return min(1.0, (predictor.set.depth or llm.depth or layers) / layers)

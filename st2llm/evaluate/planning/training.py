@@ -20,6 +20,7 @@ from st2llm.train.checkpointing import RunFolder
 from st2llm.train.finetune import InstructionSet
 from st2llm.train.run import AnyRecipe
 from st2llm.train.setup import load_samples
+from st2llm.types import first_object
 
 _FULL_BATCH = 32
 
@@ -34,7 +35,7 @@ def check_recipe(recipe: AnyRecipe) -> None:
     if isinstance(recipe, SoftTokenRecipe):
         (task,) = recipe.task
         data = load_data(recipe.data)
-        kind = (data[0] if isinstance(data, list) else data).kind
+        kind = first_object(data).kind
         load_prompt(recipe.instruction or f"{kind}/{task}.soft")
     if isinstance(recipe, VideoQuestionRecipe):
         if isinstance(recipe, VideoQARecipe):
@@ -75,7 +76,7 @@ def _check_instructions(recipe: InstructionRecipe) -> None:
     wanted = recipe.instructions
     if wanted.path is None:
         data = load_data(str(wanted.data))
-        kind = (data[0] if isinstance(data, list) else data).kind
+        kind = first_object(data).kind
         for template in wanted.templates:
             load_prompt(f"{kind}/{template}")
     elif wanted.test and not InstructionSet(wanted.path).read("test", limit=1):

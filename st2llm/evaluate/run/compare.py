@@ -19,7 +19,6 @@ from st2llm.evaluate.report.overview import write_overview
 from st2llm.evaluate.report.run_report import Report, rescore
 from st2llm.evaluate.run import plan
 from st2llm.evaluate.run.control_runs import run_controls
-from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter, show_run_progress
 from st2llm.evaluate.run.run_card import run_card
@@ -29,7 +28,7 @@ from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.files import exclusive
 from st2llm.predict import Predictor, UnfittedPredictor
 from st2llm.predict.external.wrapper import as_predictors
-from st2llm.types import Container, Events, Grid, Prompt, SensorGraph, Trajectory, Video
+from st2llm.types import Container, Events, Grid, Prompt, SensorGraph, Trajectory, Video, first_object
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from st2llm.errors import DataError
-from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
+from st2llm.types import Container, DataObject, Events, Grid, SensorGraph, Trajectory, Video, first_object
 
-DataObject = SensorGraph | Grid | Video | Trajectory | Events
 _MAX_LISTED = 2000
 """At most so many places are listed."""
-
-
-def first_object(data: Container) -> DataObject:
-    """The container, or the first of a list of objects or clips. Raises DataError for an empty list."""
-    if not isinstance(data, list):
-        return data
-    if not data:
-        raise DataError("The data set holds no object and no clip. Check its card.")
-    return data[0]
 
 
 def timezone_of(data: Container) -> str:

@@ -9,12 +9,11 @@ from st2llm import config
 from st2llm.config.predictors import TEXT_VALIDATION_WINDOWS, PredictorSettings
 from st2llm.config.suite import Suite, SuiteSource, load_suites
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run.data_summary import first_object
 from st2llm.evaluate.run.job import job_key
 from st2llm.evaluate.run.progress import PlannedArm
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.train.recipes import change_settings
-from st2llm.types import Container
+from st2llm.types import Container, first_object
 
 _STEP_S = {"none": 0.03, "llm-lora": 0.9}
 _OTHER_STEP_S = {"primitive": 0.06, "soft": 0.3}

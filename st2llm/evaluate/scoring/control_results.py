@@ -1,6 +1,6 @@
 """The outcome of the planted controls of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,10 @@ def _result(
     moved = [distance(arms, best, gain.vs) for gain in both if gain is not None]
     least = min((value for value in moved if value is not None), default=None)
     planted = card.get("planted") or {}
-    learned = (
-        _learned(
-            planted,
-            {p: scores.estimate(metric, p).value for p in [best, *(gain.vs for gain in both if gain)]},
-        )
-        if name == "negative"
-        else None
-    )
+    learned = None
+    if name == "negative":
+        judged = [best, *(gain.vs for gain in both if gain)]
+        learned = _learned(planted, [scores.estimate(metric, arm).value for arm in judged])
     outcome = control_outcome(name, both, least, learned)
     return {
         "description": _DESCRIPTIONS["negative" if name == "negative" else "positive"],
@@ -119,7 +115,7 @@ def control_outcome(
     return "passed" if as_planted else "failed"
 
 
-def _learned(planted: Mapping[str, Any], errors: Mapping[str, float | None]) -> float | None:
+def _learned(planted: Mapping[str, Any], errors: Sequence[float | None]) -> float | None:
     """The smallest share of the common effect that an arm learned. errors: the primary metric of each arm.
 
     None where nothing was planted.
@@ -127,9 +123,7 @@ def _learned(planted: Mapping[str, Any], errors: Mapping[str, float | None]) -> 
     start, best = planted.get("without_note"), planted.get("with_note")
     if start is None or best is None or start == best:
         return None
-    return min(
-        ((start - error) / (start - best) for error in errors.values() if error is not None), default=None
-    )
+    return min(((start - error) / (start - best) for error in errors if error is not None), default=None)
 
 
 def distance(arms: FinishedArms, predictor: str, other: str) -> float | None:

@@ -174,7 +174,7 @@ def gains(
     pretraining = table.gain(metric, name, twin, seed) if twin else None
     if seed is not None:
         return best, pretraining
-    chosen = choices.optimism_llm if name == choices.llm else 0.0
+    chosen = _choice_optimism(choices, name)
     return (
         best and _widened(table, metric, best, chosen, choices.optimism_reference),
         pretraining and _widened(table, metric, pretraining, chosen, 0.0),
@@ -196,8 +196,12 @@ def gain_over_trained(
     gain = table.gain(metric, name, str(choices.trained), seed)
     if gain is None or seed is not None:
         return gain
-    chosen = choices.optimism_llm if name == choices.llm else 0.0
-    return _widened(table, metric, gain, chosen, choices.optimism_trained)
+    return _widened(table, metric, gain, _choice_optimism(choices, name), choices.optimism_trained)
+
+
+def _choice_optimism(choices: Choices, name: str) -> float:
+    """How much being chosen among the LLM arms flatters an arm, in the unit of the primary metric; 0 for the others."""
+    return choices.optimism_llm if name == choices.llm else 0.0
 
 
 def _widened(table: Scores, metric: str, gain: Gain, llm: float, reference: float) -> Gain:

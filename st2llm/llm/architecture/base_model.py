@@ -1,6 +1,8 @@
 """The part of a causal language model below its output head."""
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from pathlib import Path
+
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from st2llm.errors import ConfigError
 
@@ -28,6 +30,12 @@ def base_prefix(model: PreTrainedModel) -> str:
             f"{names or 'none'}. Choose a llama, qwen, gemma, gpt2 or alike."
         )
     return names[0]
+
+
+def read_text_config(folder: Path) -> PreTrainedConfig:
+    """The config of the language model in a folder, of a multimodal one that of its text part."""
+    config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return config.get_text_config()
 
 
 def context_length(config: PreTrainedConfig) -> int | None:

@@ -46,10 +46,10 @@ def test_a_negative_control_asks_how_much_its_arms_learned(span, learned, outcom
 
 def test_the_arm_that_learned_least_counts():
     planted = {"without_note": 5.0, "with_note": 4.0}
-    assert _learned(planted, {"none": 4.1, "llm-frozen": 4.4}) == pytest.approx(0.6)
-    assert _learned(planted, {"none": 5.2, "llm-frozen": 4.0}) == pytest.approx(-0.2)
-    assert _learned({}, {"none": 5.2}) is None
-    assert _learned(planted | {"with_note": 5.0}, {"none": 5.2}) is None
+    assert _learned(planted, [4.1, 4.4]) == pytest.approx(0.6)
+    assert _learned(planted, [5.2, 4.0]) == pytest.approx(-0.2)
+    assert _learned({}, [5.2]) is None
+    assert _learned(planted | {"with_note": 5.0}, [5.2]) is None
 
 
 def test_a_negative_control_does_not_fail_by_looking_at_two_gains():

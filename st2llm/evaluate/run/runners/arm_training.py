@@ -15,7 +15,7 @@ from st2llm.data.windows import split
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
 from st2llm.encode.batch import Batch, TensorBatch
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run.data_summary import data_sha256, first_object
+from st2llm.evaluate.run.data_summary import data_sha256
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
@@ -28,6 +28,7 @@ from st2llm.train.loop.budget import Budget, FitResult
 from st2llm.train.loop.stack import StackMember, fit_stack
 from st2llm.train.loop.trainer import fit
 from st2llm.train.loop.warmup import warm_up_encoder
+from st2llm.types import first_object
 
 LARGEST_STACK = 8
 """Training runs that share one pass, at most; their activations are in memory together."""

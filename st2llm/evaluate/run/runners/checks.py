@@ -1,12 +1,12 @@
 """Checks a task of a suite before anything trains: windows, templates, prompts, checkpoints, language model."""
 
-import json
 from pathlib import Path
 
 from st2llm.config.predictors import PredictorSettings
 from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.runners.text import load_template
+from st2llm.llm.architecture.base_model import context_length, read_text_config
 from st2llm.llm.endpoint.client import PREFIX
 from st2llm.llm.model_files import resolve
 from st2llm.llm.tokenizer import load_tokenizer
@@ -14,8 +14,6 @@ from st2llm.model import checkpoint
 from st2llm.predict.examples import make_example_selector
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.types import Prompt, Sample, SampleSequence, Tokenizer
-
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
 def check_task(inputs: Inputs) -> dict[str, Prompt]:
@@ -95,9 +93,7 @@ def _narrowed(template: Template, sample: Sample) -> Sample:
 
 def _check_context(tokens: int, name: str, predictor: PredictorSettings) -> None:
     """Raises ConfigError where a prompt leaves no room for an answer in the context of the model."""
-    config = json.loads((resolve(name).folder / "config.json").read_text(encoding="utf-8"))
-    text = config.get("text_config", config)
-    context = next((int(text[key]) for key in _CONTEXT_KEYS if text.get(key)), None)
+    context = context_length(read_text_config(resolve(name).folder))
     if context is not None and tokens >= context:
         raise ConfigError(
             f"The first prompt of {predictor.name!r} has {tokens:,} tokens, but {name} reads {context:,} with the "
