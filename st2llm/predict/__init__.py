@@ -27,7 +27,10 @@ class FittedPredictor(Protocol):
 
 @runtime_checkable
 class UnfittedPredictor(Protocol):
-    """A predictor that a comparison fits on the training windows of each task."""
+    """A predictor that a comparison fits on the training windows of each task.
+
+    An object that has `predict` too is a Predictor and is not fitted: a ClassicalPredictor keeps its `fit` to itself.
+    """
 
     @property
     def name(self) -> str: ...

@@ -229,7 +229,7 @@ def _fitted_predictor(model: object, train: TrainingWindows, kind: str) -> Predi
         # It imports torch, which rules and regressors do without.
         model = import_module("st2llm.predict.external.pretrained").load_model(model, name=model)
     predictor = model if isinstance(model, Predictor | UnfittedPredictor) else wrap(model)
-    return predictor.fit(train) if isinstance(predictor, UnfittedPredictor) else predictor
+    return predictor if isinstance(predictor, Predictor) else predictor.fit(train)
 
 
 def _default_history(data: SensorGraph | Grid, horizon: int) -> int:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sklearn.utils import estimator_checks
 import st2llm
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict import forecaster
+from st2llm.predict.external.classical import ClassicalPredictor
 from st2llm.predict.forecaster import Forecaster, forecast
 from st2llm.types import Prediction
 
@@ -57,6 +59,14 @@ def test_a_model_with_draws_gives_quantiles():
     levels = Forecaster(draws, horizon=2).fit(daily()).predict_quantiles(alpha=[0.1, 0.9])
     assert levels.columns.tolist() == [("a b", 0.1), ("a b", 0.9), ("c", 0.1), ("c", 0.9)]
     assert levels.iloc[0].tolist() == [10.0, 90.0, 10.0, 90.0]
+
+
+def test_a_predictor_with_a_fit_of_one_series_is_not_fitted_on_windows():
+    def mean_of_past(past):
+        return SimpleNamespace(forecast=lambda steps: np.full(steps, past.mean()))
+
+    table = forecast(daily(), horizon=2, model=ClassicalPredictor("mean", mean_of_past))
+    assert table["value"].between(9.9, 10.1).all()
 
 
 def test_several_channels_are_named():

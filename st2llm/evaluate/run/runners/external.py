@@ -31,7 +31,7 @@ class ExternalRunner:
         loaded = ((p.name, _load(p)) for p in inputs.suite.predictors if p.external)
         available = {**inputs.custom, **{name: predictor for name, predictor in loaded if predictor}}
         self.predictors = {name: p for name, p in available.items() if isinstance(p, Predictor)}
-        self.unfitted = {name: p for name, p in available.items() if isinstance(p, UnfittedPredictor)}
+        self.unfitted = {name: p for name, p in available.items() if not isinstance(p, Predictor)}
         for name, predictor in self.predictors.items():
             refuse_overlap(fitted_on_of(predictor), inputs.test_coverage, who=f"The predictor {name!r}")
 

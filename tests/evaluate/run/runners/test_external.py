@@ -12,6 +12,7 @@ from support import tiny_suite
 import st2llm
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError, DataError
+from st2llm.predict.external.classical import ClassicalPredictor
 
 
 def yesterday(samples):
@@ -133,6 +134,16 @@ def _in_memory():
     return pd.DataFrame(wave + rng.normal(0, 8, wave.shape), index=times, columns=["a", "b", "c"])
 
 
+class MeanOfPast:
+    """A fitted model in the form of statsmodels."""
+
+    def __init__(self, past):
+        self.mean = past.mean()
+
+    def forecast(self, steps):
+        return np.full(steps, self.mean)
+
+
 @pytest.mark.slow
 def test_a_suite_data_and_models_are_given_as_python_objects(tmp_path):
     content = tiny_suite.rules("none")
@@ -141,10 +152,17 @@ def test_a_suite_data_and_models_are_given_as_python_objects(tmp_path):
         _in_memory(), card={"split": {"train": 0.5, "validation": 0.2, "test": 0.3}}
     )
     report = st2llm.compare(
-        content, data=data, out=tmp_path / "run", progress=False, predictors=[yesterday, Ridge(alpha=10.0)]
+        content,
+        data=data,
+        out=tmp_path / "run",
+        progress=False,
+        predictors=[yesterday, Ridge(alpha=10.0), ClassicalPredictor("mean-of-past", MeanOfPast)],
     )
     mae = {name: record["metrics"]["mae"]["value"] for name, record in pooled(report).items()}
     assert mae["ridge"] < mae["last-value"] and mae["yesterday"] < mae["last-value"]
+    assert (
+        mae["ridge"] < mae["mean-of-past"] < mae["last-value"]
+    )  # its `fit` is of one series: it is not called
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["config"]["data"] == "in-memory" and run["data"]["source"] == "an object in memory"
     arm = json.loads((tmp_path / "run" / "arms" / "ridge-0.json").read_text())
