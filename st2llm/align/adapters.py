@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from st2llm.align.mixed_precision import keep_in_fp32
 from st2llm.align.weights import load_tensors
 from st2llm.config.model import Adaptation
 from st2llm.errors import ConfigError, nearest
@@ -17,7 +18,7 @@ from st2llm.llm.architecture.base_model import base_of, base_prefix
 from st2llm.llm.local import decoder_layers
 
 _WEIGHT_METHODS = ("norms", "partial", "full")
-"""Methods that train the model's own weights, which must be fp32 so that small steps are not rounded away."""
+"""Methods that train the model's own weights, which are then fp32 so that small steps are not rounded away."""
 _POSITION_TABLES = ("wpe", "embed_positions", "position_embeddings", "positions_embed")
 _ATTENTION_TYPES = ("attention", "attn")
 """Parts of the class names of attention modules; modules are named `attn`, `attention`, `self_attention`, ..."""
@@ -78,16 +79,19 @@ def _targets_in_last_layers(
 def adapt(model: PreTrainedModel, adaptation: Adaptation) -> list[nn.Parameter]:
     """Makes the parameters of `adaptation` trainable, in place, and freezes all others; returns the trained ones.
 
-    Adapters are fp32 whatever the model's dtype, and change nothing before training. Raises ConfigError for a
-    target or a depth that the model does not have, and for a method that trains the model's own weights where
-    these are not fp32 (or are quantised).
+    What is trained is fp32 whatever the model's dtype (`keep_in_fp32`), and adapters change nothing before training.
+    Raises ConfigError for a target or a depth that the model does not have, and for a method that trains the model's
+    own weights where these are quantised.
     """
     model.requires_grad_(False)
     if adaptation.method == "lora":
         return _inject_adapters(model, adaptation)
     if adaptation.method in _WEIGHT_METHODS:
-        _check_full_precision(model, adaptation)
-        for name in _trained_names(model, adaptation):
+        _refuse_quantised(model, adaptation)
+        names = _trained_names(model, adaptation)
+        for owner in sorted({name.rpartition(".")[0] for name in names}):
+            keep_in_fp32(model.get_submodule(owner))
+        for name in names:
             model.get_parameter(name).requires_grad_(True)
     return [p for p in model.parameters() if p.requires_grad]
 
@@ -148,14 +152,11 @@ def _parameter_prefixes(model: nn.Module, *types: str) -> tuple[str, ...]:
     )
 
 
-def _check_full_precision(model: PreTrainedModel, adaptation: Adaptation) -> None:
-    table = model.get_input_embeddings().weight
-    quantised = getattr(model, "is_quantized", False)
-    if table.dtype != torch.float32 or quantised:
-        state = "quantised" if quantised else str(table.dtype).removeprefix("torch.")
+def _refuse_quantised(model: PreTrainedModel, adaptation: Adaptation) -> None:
+    if not all(p.is_floating_point() for p in model.parameters()):
         raise ConfigError(
-            f"adapt.method {adaptation.method!r} trains the model's own weights, which must be fp32 for that, but they "
-            f"are {state}. Set llm.dtype: fp32 and llm.quant: none, or take the method lora."
+            f"adapt.method {adaptation.method!r} trains the model's own weights, but they are quantised. Set "
+            f"llm.quant: none, or take the method lora."
         )
 
 

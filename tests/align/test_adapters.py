@@ -176,10 +176,24 @@ def test_a_truncated_adapter_and_one_that_is_a_pickle_are_refused(tiny, tmp_path
 
 
 @pytest.mark.parametrize("method", ["norms", "partial", "full"])
-def test_own_weights_are_trained_in_fp32_alone(tiny, method):
-    model = load_llm(tiny(), depth=2, dtype="bf16").model
-    with pytest.raises(ConfigError, match="must be fp32 for that, but they are bfloat16"):
-        adapt(model.base_model, Adaptation(method=method))
+def test_own_weights_are_trained_in_fp32_beside_others_in_bf16(tiny, architecture, method):
+    base = load_llm(tiny(architecture), depth=2, dtype="bf16").model.base_model
+    with torch.no_grad():
+        before = states(base).float()
+    trained = adapt(base, Adaptation(method=method, layers=1 if method == "partial" else None))
+    assert {p.dtype for p in trained} == {torch.float32}
+    assert {p.dtype for p in base.parameters() if not p.requires_grad} == {torch.bfloat16}
+    given = states(base)
+    assert given.dtype == torch.bfloat16
+    torch.testing.assert_close(given.detach().float(), before, rtol=0.05, atol=0.05)
+    given.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in trained)
+
+
+def test_quantised_weights_are_not_trained(tiny):
+    base = load_llm(tiny(), depth=2, dtype="fp32", quant="int8").model.base_model
+    with pytest.raises(ConfigError, match="trains the model's own weights, but they are quantised"):
+        adapt(base, Adaptation(method="norms"))
 
 
 def test_more_layers_than_there_are_cannot_train_their_attention(tiny):
