@@ -40,7 +40,17 @@ from st2llm.types.prompt import (
 )
 from st2llm.types.sample import Prediction, Sample, Side
 from st2llm.types.seed import seed_from
-from st2llm.types.side import Calendar, Covariate, Note, StayContext
+from st2llm.types.side import (
+    NO_DOCUMENTS,
+    Calendar,
+    Covariate,
+    Document,
+    DocumentLimits,
+    DocumentSet,
+    Note,
+    StayContext,
+    last_known_time,
+)
 from st2llm.types.space import NO_EDGES, Edges, Layout, place_ids, slug
 from st2llm.types.windows import (
     HeldOutWindows,
@@ -56,6 +66,7 @@ __all__ = [
     "GREEDY",
     "HOUR_S",
     "MONTH_S",
+    "NO_DOCUMENTS",
     "NO_EDGES",
     "Answer",
     "Calendar",
@@ -67,6 +78,9 @@ __all__ = [
     "Covariate",
     "DataObject",
     "Decoding",
+    "Document",
+    "DocumentLimits",
+    "DocumentSet",
     "Edges",
     "Events",
     "FreeText",
@@ -105,6 +119,7 @@ __all__ = [
     "check_validation_windows",
     "checked",
     "first_object",
+    "last_known_time",
     "place_ids",
     "seed_from",
     "slug",

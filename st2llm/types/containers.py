@@ -17,7 +17,7 @@ from st2llm.display import ContainerDisplay
 from st2llm.errors import DataError
 from st2llm.types.checked import checked
 from st2llm.types.durations import DAY_S, MONTH_S
-from st2llm.types.side import Calendar, Covariate, Note
+from st2llm.types.side import NO_DOCUMENTS, Calendar, Covariate, DocumentSet, Note, check_side_information
 from st2llm.types.space import Edges, Layout
 
 
@@ -102,10 +102,11 @@ class SensorGraph(GraphConversions, ContainerDisplay):
     """Series that are the same for all places."""
     place_texts: tuple[str, ...] = ()
     """A text about each place, '' for none; empty where no place has one."""
+    documents: DocumentSet = NO_DOCUMENTS
 
     def __post_init__(self) -> None:
         _check_steps(self.name, self.time, self.freq_s)
-        _check_side(self.name, self.covariates, len(self.time), self.place_texts, len(self.places))
+        check_side_information(self.name, self.covariates, len(self.time), self.place_texts, len(self.places))
         empty = np.flatnonzero(~np.isfinite(self.values).any(axis=(0, 2)))
         if empty.size:
             raise DataError(
@@ -148,11 +149,12 @@ class Grid(GridConversions, ContainerDisplay):
     """Series that are the same for all cells."""
     place_texts: tuple[str, ...] = ()
     """A text about each cell, row by row, '' for none; empty where no cell has one."""
+    documents: DocumentSet = NO_DOCUMENTS
 
     def __post_init__(self) -> None:
         _check_steps(self.name, self.time, self.freq_s)
         cells = len(self.layout.rows) * len(self.layout.cols)
-        _check_side(self.name, self.covariates, len(self.time), self.place_texts, cells)
+        check_side_information(self.name, self.covariates, len(self.time), self.place_texts, cells)
         given = self.values.shape[1:3]
         if given != (len(self.layout.rows), len(self.layout.cols)):
             raise DataError(
@@ -193,6 +195,7 @@ class Video(VideoConversions, ContainerDisplay):
     description: str = ""
     default_task: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = Provenance()
+    documents: DocumentSet = NO_DOCUMENTS
 
     def __post_init__(self) -> None:
         if not len(self.frames):
@@ -252,6 +255,7 @@ class Trajectory(TrajectoryConversions, ContainerDisplay):
     unit_s: float = 1.0
     step: int | None = None
     cut_from: str | None = None
+    documents: DocumentSet = NO_DOCUMENTS
 
     def __post_init__(self) -> None:
         late = np.flatnonzero(np.diff(self.time) <= 0)
@@ -318,6 +322,7 @@ class Events(EventsConversions, ContainerDisplay):
     holidays: dict[int, str] = field(default_factory=dict)
     object: Int64[np.ndarray, " event"] | None = None
     objects: tuple[str, ...] = ()
+    documents: DocumentSet = NO_DOCUMENTS
 
     def __post_init__(self) -> None:
         late = np.flatnonzero(np.diff(self.time) < 0)
@@ -366,22 +371,6 @@ def _check_steps(name: str, time: np.ndarray, freq_s: int) -> None:
         raise DataError(
             f"{name}: time must advance by {freq_s} s, but t[{i}]={time[i]} is followed by "
             f"t[{i + 1}]={time[i + 1]}. Sort the stamps, drop duplicates and reindex to the step."
-        )
-
-
-def _check_side(
-    name: str, covariates: tuple[Covariate, ...], steps: int, place_texts: tuple[str, ...], places: int
-) -> None:
-    """Raises DataError where side information does not cover each step, or each place."""
-    for covariate in covariates:
-        if len(covariate.values) != steps:
-            raise DataError(
-                f"{name} has {steps} steps, but the covariate {covariate.name!r} has {len(covariate.values)}. Give a "
-                f"value for each step, NaN where it is missing."
-            )
-    if place_texts and len(place_texts) != places:
-        raise DataError(
-            f"{name} has {places} places, but {len(place_texts)} texts about places. Give one for each, '' for none."
         )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 from st2llm.display import Displayed, Overview, draw, names_text, span_text
 from st2llm.errors import DataError, nearest
 from st2llm.types.checked import checked
-from st2llm.types.side import Calendar, Covariate, StayContext
+from st2llm.types.side import Calendar, Covariate, Document, StayContext, last_known_time
 from st2llm.types.space import Layout, slug
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ class Side:
     calendar: of each step; for sequences step_of_day counts steps of freq_s as well (60 s by default).
     labels: names of the nodes. neighbours: of each node, (node, weight) pairs, heaviest first.
     covariates: series that are the same for all nodes, NaN where they are not visible. place_texts: a text about each
-    node, or empty. notes: sentences about the time of the sample.
+    node, or empty. notes: sentences about the time of the sample. documents: texts that were published at or before
+    the last known time (`Sample.last_known_time`), the newest first.
     channels: names of the values' last axis. options: the ids of which a code in the values is an index (places, marks,
     classes); option_labels: their names. lonlat: degrees; xy: metres; both of the nodes.
     frames: only the visible frames of a video. step_lonlat: longitude and latitude in degrees of each step of a
@@ -55,6 +56,7 @@ class Side:
     covariates: tuple[Covariate, ...] = ()
     place_texts: tuple[str, ...] = ()
     stay_context: StayContext = field(default_factory=StayContext)
+    documents: tuple[Document, ...] = ()
 
 
 @checked
@@ -110,6 +112,11 @@ class Sample(Displayed):
         return int(steps[-1]) if steps.size else -1
 
     @property
+    def last_known_time(self) -> int | None:
+        """The time of the last step that shows an entry of a channel that is asked for; None where there is none."""
+        return last_known_time(self.time, self.visible, self.wanted)
+
+    @property
     def context_steps(self) -> Int64[np.ndarray, " step"]:
         """Indices of the steps that have a visible entry and no wanted one, ascending."""
         context = self.visible.any(axis=(1, 2)) & ~self.wanted.any(axis=(1, 2))
@@ -138,6 +145,8 @@ class Sample(Displayed):
     def at(self, place: str) -> "Sample":
         """The same sample with only one place wanted; visible entries stay visible. place: an id or a name.
 
+        Documents about other places are left out.
+
         Raises DataError for a place that the sample does not have.
         """
         name = place if place in self.place else slug(place)
@@ -147,7 +156,14 @@ class Sample(Displayed):
         only[:, self.place.index(name)] = True
         wanted = self.wanted & only
         truth = None if self.truth is None else np.where(wanted, self.truth, np.nan)
-        return replace(self, wanted=wanted, truth=truth)
+        return replace(self, wanted=wanted, truth=truth, side=self._side_at(name))
+
+    def _side_at(self, place: str) -> Side:
+        """The side information without documents about other places."""
+        documents = tuple(each for each in self.side.documents if each.place in ("", place))
+        if len(documents) == len(self.side.documents):
+            return self.side
+        return replace(self.side, documents=documents)
 
     def without_truth(self) -> "Sample":
         """The same sample without truth and label, as predictors receive it."""

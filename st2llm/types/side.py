@@ -1,10 +1,15 @@
-"""Side information by time: calendar, notes, covariates and the context of a stay."""
+"""Side information by time: calendar, notes, documents, covariates and the context of a stay."""
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
+from st2llm.errors import DataError
 from st2llm.types.checked import checked
 
 
@@ -31,6 +36,86 @@ class Note:
 
 @checked
 @dataclass(frozen=True)
+class Document:
+    """A text that could be read from `published` on, such as a report or a remark.
+
+    start, end: the period that it is about; where only the publication is known, both are `published`. The times are
+    seconds since 1970 UTC; those of a clip are seconds since its first frame. place: the id of the place, object or
+    clip that it is about, '' for all. source: the name of the table that it is from.
+    """
+
+    text: str
+    start: int
+    end: int
+    published: int
+    place: str = ""
+    source: str = ""
+
+
+@checked
+@dataclass(frozen=True)
+class DocumentLimits:
+    """Which of the documents of a table a sample shows.
+
+    window_s: documents published longer ago are left out; None for any age. count: the number of documents about each
+    place, and about no particular place, the newest first; None for all.
+    """
+
+    window_s: int | None = None
+    count: int | None = None
+
+
+_NO_LIMITS = DocumentLimits()
+
+
+@checked
+@dataclass(frozen=True)
+class DocumentSet:
+    """All documents of a data set, in order of publication. limits: by the name of the table (`Document.source`).
+
+    Raises DataError where the documents are in another order.
+    """
+
+    items: tuple[Document, ...] = ()
+    limits: Mapping[str, DocumentLimits] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for i, (earlier, later) in enumerate(pairwise(self.items)):
+            if later.published < earlier.published:
+                raise DataError(
+                    f"Documents must be in order of publication, but document {i + 1} was published at "
+                    f"{later.published}, before document {i} at {earlier.published}. Sort them by `published`."
+                )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def visible(self, at: int | None, places: Collection[str] = ()) -> tuple[Document, ...]:
+        """The documents that a sample shows, the newest first.
+
+        at: the last known time of the sample (see `last_known_time`): documents published later are left out. places:
+        documents about others are left out.
+        """
+        if not self.items or at is None:
+            return ()
+        shown: list[Document] = []
+        count: Counter[tuple[str, str]] = Counter()
+        published = bisect_right(self.items, at, key=lambda document: document.published)
+        for document in reversed(self.items[:published]):
+            limit, key = self.limits.get(document.source, _NO_LIMITS), (document.source, document.place)
+            old = limit.window_s is not None and document.published < at - limit.window_s
+            full = limit.count is not None and count[key] >= limit.count
+            if not old and not full and (not document.place or document.place in places):
+                shown.append(document)
+                count[key] += 1
+        return tuple(shown)
+
+
+NO_DOCUMENTS = DocumentSet()
+
+
+@checked
+@dataclass(frozen=True)
 class Covariate:
     """A series that is the same for all places, such as weather or a price; NaN where a value is missing.
 
@@ -51,3 +136,35 @@ class StayContext:
 
     days: int = 7
     stays: int = 5
+
+
+def last_known_time(
+    time: Int64[np.ndarray, " time"],
+    visible: Bool[np.ndarray, "time node channel"],
+    wanted: Bool[np.ndarray, "time node channel"],
+) -> int | None:
+    """The time of the last step that shows an entry of a channel that is asked for; None where there is none.
+
+    Values that are known in advance, such as the weather of a wanted step, do not count. Where no channel is asked for,
+    as in classification, it is the last step that shows anything.
+    """
+    asked = wanted.any(axis=(0, 1))
+    shown = visible[:, :, asked] if asked.any() else visible
+    steps = np.flatnonzero(shown.any(axis=(1, 2)))
+    return int(time[steps[-1]]) if steps.size else None
+
+
+def check_side_information(
+    name: str, covariates: tuple[Covariate, ...], steps: int, place_texts: tuple[str, ...], places: int
+) -> None:
+    """Raises DataError where side information does not cover each step, or each place."""
+    for covariate in covariates:
+        if len(covariate.values) != steps:
+            raise DataError(
+                f"{name} has {steps} steps, but the covariate {covariate.name!r} has {len(covariate.values)}. Give a "
+                f"value for each step, NaN where it is missing."
+            )
+    if place_texts and len(place_texts) != places:
+        raise DataError(
+            f"{name} has {places} places, but {len(place_texts)} texts about places. Give one for each, '' for none."
+        )

@@ -1,9 +1,12 @@
-"""Side information for any kind of data: tables joined by time or by place, and notes for a period."""
+"""Side information for any kind of data: tables joined by time or by place, notes for a period, and documents."""
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.card.delimited import DelimitedText
+from st2llm.data.card.documents import DocumentTable, as_list
 from st2llm.data.card.time import TimeColumns
 
 
@@ -83,16 +86,20 @@ class SideRule(Settings):
     weather: WeatherTable | None = None
     places: PlaceTable | None = None
     notes: NoteTable | None = None
+    documents: Annotated[list[DocumentTable], BeforeValidator(as_list)] = Field(
+        default_factory=list, description="texts with a time of publication: one table or several"
+    )
 
     @model_validator(mode="after")
     def _some(self) -> "SideRule":
         if not self.model_fields_set:
-            raise ValueError("give `weather`, `places` or `notes`")
+            raise ValueError("give `weather`, `places`, `notes` or `documents`")
         return self
 
     def files(self) -> list[str]:
         """The names of the files that are joined."""
-        return [rule.file for rule in (self.weather, self.places, self.notes) if rule is not None]
+        joined = [rule.file for rule in (self.weather, self.places, self.notes) if rule is not None]
+        return joined + [name for rule in self.documents for name in rule.table]
 
     def names(self) -> list[str]:
         """The names of the readings that are joined by time."""

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from st2llm.data import safe_open
 from st2llm.data.card.base import Card
+from st2llm.data.card.side import SideRule
 from st2llm.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -40,6 +41,7 @@ class VideoCard(Card):
     regions: tuple[int, int] = (3, 3)
     asked: list[Literal["brightness", "motion"]] = Field(["brightness"], min_length=1)
     parts: PartName | dict[PartName, list[str]] | None = None
+    side: SideRule | None = None
 
     @field_validator("pattern")
     @classmethod
@@ -70,6 +72,13 @@ class VideoCard(Card):
             )
         return value
 
+    @field_validator("side")
+    @classmethod
+    def _documents_alone(cls, value: SideRule | None) -> SideRule | None:
+        if value is not None and value.model_fields_set != {"documents"}:
+            raise ValueError("of `side`, clips have `documents` alone; they have no calendar and no map")
+        return value
+
     @field_validator("captions")
     @classmethod
     def _known_captions(cls, value: str | dict[str, str] | None) -> str | dict[str, str] | None:
@@ -84,15 +93,14 @@ class VideoCard(Card):
         return sorted({name for name in names if fnmatch(name, self.pattern)}) + self.tables()
 
     def tables(self) -> list[str]:
-        """The names of the tables of labels and captions."""
+        """The names of the tables of labels, captions and documents."""
         rules = (self.label, self.captions)
-        return sorted(
-            {
-                rule.removeprefix(CSV_PREFIX)
-                for rule in rules
-                if isinstance(rule, str) and rule.startswith(CSV_PREFIX)
-            }
+        named = (
+            rule.removeprefix(CSV_PREFIX)
+            for rule in rules
+            if isinstance(rule, str) and rule.startswith(CSV_PREFIX)
         )
+        return sorted({*named, *(self.side.files() if self.side else ())})
 
     def files_in(self, folders: Sequence[Path]) -> list[str]:
         """The files that the card pins, else those of the first folder with a name that matches the pattern.

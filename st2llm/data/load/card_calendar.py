@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from st2llm.data import calendar
 from st2llm.data.card import Card, GraphCard, GridCard
 from st2llm.data.load.regular_steps import RegularStep
-from st2llm.data.load.side_information import join_weather
+from st2llm.data.load.side.joins import join_weather
 from st2llm.types import Calendar, Grid, SensorGraph
 
 

@@ -9,8 +9,10 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data import calendar, positions, timestamps
 from st2llm.data.card.event import EventCard
-from st2llm.data.load import provenance, side_information
+from st2llm.data.load import provenance
 from st2llm.data.load.card_calendar import card_holidays
+from st2llm.data.load.side import joins
+from st2llm.data.load.side.documents import DocumentPlaces, read_documents
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Columns, ColumnType
 from st2llm.data.read.local_time import parse_instant
@@ -59,6 +61,9 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
     mark, marks = _marks(card, table, rows)
     owner, objects = _objects(card, table, rows)
     joined = _join_side_information(card, files, table, rows, time)
+    documents, document_steps = read_documents(
+        card.side, files, card.timestamp_zone, DocumentPlaces.of(objects)
+    )
     window = _window(card, time)
     return Events(
         name=card.name,
@@ -75,13 +80,16 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         description=card.description,
         quantity=card.quantity if "quantity" in card.model_fields_set else "events",
         default_task=dict(card.default_task),
-        provenance=provenance.provenance_of(card, files, (*times.steps, *position_steps, *joined.steps)),
+        provenance=provenance.provenance_of(
+            card, files, (*times.steps, *position_steps, *joined.steps, *document_steps)
+        ),
         attributes=joined.attributes,
         known=joined.known,
         notes=joined.notes,
         holidays=card_holidays(card, *window),
         object=owner,
         objects=objects,
+        documents=documents,
     )
 
 
@@ -190,16 +198,10 @@ def _join_side_information(
     steps: tuple[str, ...] = ()
     known = tuple(card.known)
     if rule.weather:
-        readings, step = side_information.join_weather(
-            rule.weather, files[rule.weather.file], time, card.timestamp_zone
-        )
+        readings, step = joins.join_weather(rule.weather, files[rule.weather.file], time, card.timestamp_zone)
         attributes, steps = {**attributes, **readings}, (step,)
         known += tuple(name for name in readings if rule.weather.known and name not in known)
-    notes = (
-        side_information.read_notes(rule.notes, files[rule.notes.file], card.timestamp_zone)
-        if rule.notes
-        else ()
-    )
+    notes = joins.read_notes(rule.notes, files[rule.notes.file], card.timestamp_zone) if rule.notes else ()
     return EventSideInformation(attributes, known, notes, steps)
 
 

@@ -10,9 +10,11 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data import positions
 from st2llm.data.card import GraphCard, NodeTable
-from st2llm.data.load import edges, provenance, side_information
+from st2llm.data.load import edges, provenance
 from st2llm.data.load.card_calendar import field_calendar
 from st2llm.data.load.regular_steps import RegularStep
+from st2llm.data.load.side.documents import DocumentPlaces
+from st2llm.data.load.side.joins import FieldPositions, field_side_information
 from st2llm.data.read import readings as readers
 from st2llm.data.read.whole_table import read_table
 from st2llm.errors import DataError, nearest
@@ -49,8 +51,12 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         raise DataError(
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[2]}."
         )
-    side = side_information.field_side_information(
-        card.side, files, time, card.timestamp_zone, lonlat=places.lonlat, xy=places.given_xy
+    side = field_side_information(
+        card.side,
+        files,
+        time,
+        card.timestamp_zone,
+        FieldPositions(places.lonlat, places.given_xy, DocumentPlaces.of(places.ids, places.labels)),
     )
     return SensorGraph(
         name=card.name,
@@ -76,6 +82,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         notes=side.notes,
         covariates=side.readings,
         place_texts=side.place_texts,
+        documents=side.documents,
     )
 
 

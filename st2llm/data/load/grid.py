@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.data.card import GridCard, file_and_key
-from st2llm.data.load import provenance, side_information
+from st2llm.data.load import provenance
 from st2llm.data.load.card_calendar import field_calendar
 from st2llm.data.load.regular_steps import RegularStep
+from st2llm.data.load.side.documents import DocumentPlaces
+from st2llm.data.load.side.joins import FieldPositions, field_side_information
 from st2llm.data.read import rasters
 from st2llm.data.read.local_time import check_increasing
 from st2llm.data.read.rasters import Raster
@@ -46,8 +48,12 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
     layout = Layout(rows, cols, raster.space)
     lonlat, _ = cell_centres(layout)
     xy = mesh(layout.cols, layout.rows) if layout.unit == "metres" else None
-    side = side_information.field_side_information(
-        card.side, files, time, card.timestamp_zone, lonlat=lonlat, xy=xy
+    side = field_side_information(
+        card.side,
+        files,
+        time,
+        card.timestamp_zone,
+        FieldPositions(lonlat, xy, DocumentPlaces.of(layout.ids)),
     )
     return Grid(
         name=card.name,
@@ -83,6 +89,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         notes=side.notes,
         covariates=side.readings,
         place_texts=side.place_texts,
+        documents=side.documents,
     )
 
 

@@ -9,15 +9,17 @@ from jaxtyping import Float64, Int32
 from st2llm.data import positions, timestamps
 from st2llm.data.card.side import PlaceTable
 from st2llm.data.card.trajectory import TrajectoryCard, step_milliseconds
-from st2llm.data.load import harmonise, provenance, side_information
+from st2llm.data.load import harmonise, provenance
 from st2llm.data.load.card_calendar import card_holidays
 from st2llm.data.load.fixes import Fixes, resolve_duplicates
+from st2llm.data.load.side import joins
+from st2llm.data.load.side.documents import DocumentPlaces, read_documents
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Categories, ColumnType
 from st2llm.data.read.sequence_tables import SequenceTable
 from st2llm.display import ContainerList
 from st2llm.errors import DataError
-from st2llm.types import DAY_S, Note, Provenance, Trajectory
+from st2llm.types import DAY_S, NO_DOCUMENTS, DocumentSet, Note, Provenance, Trajectory
 
 _FUTURE_S = 366 * DAY_S
 """Seconds after the last fix whose holidays are known, for predictions of the future."""
@@ -30,6 +32,7 @@ class TrajectorySideInformation:
     known: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    documents: DocumentSet = NO_DOCUMENTS
     steps: tuple[str, ...] = ()
 
 
@@ -89,7 +92,7 @@ def _join_side_information(
     rule, joined = card.side, TrajectorySideInformation(tuple(card.known))
     if rule and rule.weather:
         seconds = (fixes.time * fixes.unit_s).astype(np.int64)
-        readings, step = side_information.join_weather(
+        readings, step = joins.join_weather(
             rule.weather, files[rule.weather.file], seconds, card.timestamp_zone
         )
         fixes = replace(fixes, attributes={**fixes.attributes, **readings})
@@ -99,14 +102,16 @@ def _join_side_information(
         )
     if rule and rule.notes:
         joined = replace(
-            joined, notes=side_information.read_notes(rule.notes, files[rule.notes.file], card.timestamp_zone)
+            joined, notes=joins.read_notes(rule.notes, files[rule.notes.file], card.timestamp_zone)
         )
     if rule and rule.places:
         fixes, labels, step = _join_places(
             rule.places, files[rule.places.file], fixes, fixes.xy if card.x and not card.crs else None
         )
         joined = replace(joined, labels=labels, steps=(*joined.steps, step))
-    return fixes, joined
+    names = tuple(dict.fromkeys((*fixes.objects, *filter(None, fixes.cut_from or ()))))
+    documents, steps = read_documents(rule, files, card.timestamp_zone, DocumentPlaces.of(names))
+    return fixes, replace(joined, documents=documents, steps=(*joined.steps, *steps))
 
 
 def _join_places(
@@ -118,7 +123,7 @@ def _join_places(
     centre, which is another origin.
     """
     if fixes.place is None:
-        nearby = side_information.join_nearest_places(rule, path, lonlat=fixes.lonlat, xy=given_xy)
+        nearby = joins.join_nearest_places(rule, path, lonlat=fixes.lonlat, xy=given_xy)
         names = tuple(dict.fromkeys(place.text for place in nearby if place.text))
         code = {name: i for i, name in enumerate(names)}
         codes = np.array([code.get(place.text, -1) for place in nearby], dtype=np.int32)
@@ -129,7 +134,7 @@ def _join_places(
     codes, count = fixes.place.codes[known].astype(np.int64), len(fixes.place.names)
     lonlat = None if fixes.lonlat is None else positions.mean_positions(fixes.lonlat[known], codes, count)
     xy = None if given_xy is None else _means_by_code(codes, given_xy[known], count)
-    nearby = side_information.join_nearest_places(rule, path, lonlat=lonlat, xy=xy)
+    nearby = joins.join_nearest_places(rule, path, lonlat=lonlat, xy=xy)
     labels = {name: place.text for name, place in zip(fixes.place.names, nearby, strict=True) if place.text}
     return (
         fixes,
@@ -278,6 +283,7 @@ def _objects(
                 known=joined.known,
                 place_labels=joined.labels,
                 notes=joined.notes,
+                documents=joined.documents,
                 holidays=days,
                 unit_s=fixes.unit_s,
                 step=step,

@@ -17,11 +17,12 @@ from jaxtyping import UInt8
 from st2llm.data import safe_open, video_features
 from st2llm.data.card.video import CSV_PREFIX, VideoCard
 from st2llm.data.load import provenance
+from st2llm.data.load.side.documents import DocumentPlaces, read_documents
 from st2llm.data.read.display_matrix import orientation_of
 from st2llm.data.read.whole_table import read_table
 from st2llm.display import ContainerList
 from st2llm.errors import DataError, nearest
-from st2llm.types import Provenance, Video
+from st2llm.types import NO_DOCUMENTS, DocumentSet, Provenance, Video
 
 MAX_PIXELS = 2**26
 """The largest frame that is decoded."""
@@ -85,13 +86,14 @@ class DecodedClip:
 
 @dataclass(frozen=True)
 class ClipLabels:
-    """What is known of a clip besides its frames. classes: all of the data set. stem: the name of its file."""
+    """What is known of a clip besides its frames. classes, documents: of all clips. stem: the name of its file."""
 
     id: str
     stem: str
     label: str | None
     classes: tuple[str, ...]
     caption: str = ""
+    documents: DocumentSet = NO_DOCUMENTS
 
 
 def build(card: VideoCard, files: dict[str, Path]) -> ContainerList[Video]:
@@ -104,15 +106,17 @@ def build(card: VideoCard, files: dict[str, Path]) -> ContainerList[Video]:
     labels = _labels(card, files, names)
     captions = _captions(card, files, names)
     classes = tuple(sorted({label for label in labels.values() if label}))
+    documents, steps = read_documents(
+        card.side, files, card.timezone, DocumentPlaces.of(ids.values(), relative=True)
+    )
     options = DecodeOptions(card.size, card.fps, card.max_frames)
     clips, bytes_left = [], MAX_BYTES
     for name in names:
         decoded = decode(files[name], options, max_bytes=bytes_left)
         bytes_left -= decoded.frames.nbytes
-        described = ClipLabels(
-            ids[name], PurePosixPath(name).stem, labels.get(name), classes, captions.get(name, "")
-        )
-        source = provenance.provenance_of(card, {name: files[name]}, decoded.steps)
+        stem, caption = PurePosixPath(name).stem, captions.get(name, "")
+        described = ClipLabels(ids[name], stem, labels.get(name), classes, caption, documents)
+        source = provenance.provenance_of(card, {name: files[name]}, (*decoded.steps, *steps))
         clips.append(clip_of(card, decoded, described, source))
     return ContainerList(clips)
 
@@ -136,6 +140,7 @@ def clip_of(card: VideoCard, decoded: DecodedClip, described: ClipLabels, source
         description=card.description,
         default_task=dict(card.default_task),
         provenance=source,
+        documents=described.documents,
     )
 
 

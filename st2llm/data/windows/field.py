@@ -13,7 +13,7 @@ from st2llm.data import calendar
 from st2llm.data.windows.nodes import NodeField, node_field
 from st2llm.errors import DataError
 from st2llm.tasks import Forecast, Task
-from st2llm.types import DAY_S, Calendar, Grid, Sample, SensorGraph, Side
+from st2llm.types import DAY_S, Calendar, Grid, Sample, SensorGraph, Side, last_known_time
 
 _TASK_TYPES = ("forecast", "impute", "interpolate", "krige")
 
@@ -76,6 +76,8 @@ class FieldWindows(Sequence[Sample]):
         wanted = self._wanted(hidden, raw)
         wanted_s = time[wanted.any(axis=(1, 2))]
         first, end = int(wanted_s[0]), int(wanted_s[-1]) + data.freq_s
+        side = self._side(span, hidden, first, end)
+        known = last_known_time(time, visible, wanted)
         return Sample(
             id=f"{data.name}/{calendar.local_iso(int(time[self.task.context]), data.timezone)}",
             kind=data.kind,
@@ -84,7 +86,7 @@ class FieldWindows(Sequence[Sample]):
             wanted=wanted,
             time=time,
             place=field.places,
-            side=self._side(span, hidden, first, end),
+            side=replace(side, documents=data.documents.visible(known, field.places)),
             truth=np.where(wanted, raw, np.nan),
             task=self.task.type,
         )

@@ -1,6 +1,6 @@
 """Samples of next-event prediction: when, where and of which mark the next event of a point pattern is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from st2llm.data.windows import partition
 from st2llm.data.windows.notes import notes_during
 from st2llm.errors import DataError, nearest
 from st2llm.tasks import NextEvent
-from st2llm.types import HOUR_S, Events, Sample, Side
+from st2llm.types import HOUR_S, Events, Sample, Side, last_known_time
 
 MINUTE_S = 60
 
@@ -75,6 +75,8 @@ class EventWindows:
         visible = np.isfinite(values) & ~hidden
         time = data.time[span].copy()
         time[-1] = time[-2]
+        owner = self._object_id(row)
+        documents = data.documents.visible(last_known_time(time, visible, wanted), (owner,))
         return Sample(
             id=f"{data.name}/event-{row}",
             kind=data.kind,
@@ -82,8 +84,8 @@ class EventWindows:
             visible=visible,
             wanted=wanted,
             time=time,
-            place=(self._object_id(row),),
-            side=self._side(span, names, time, hidden),
+            place=(owner,),
+            side=replace(self._side(span, names, time, hidden), documents=documents),
             truth=np.where(wanted, values, np.nan),
             label=self._label(row),
             task=task.type,

@@ -1,7 +1,8 @@
 """Windows over the fixes of trajectories: the rows at which they start, and the sample of each."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +13,7 @@ from st2llm.data.windows import partition
 from st2llm.data.windows.notes import notes_during
 from st2llm.errors import DataError
 from st2llm.tasks import Classify, Forecast, NextPlace, Task
-from st2llm.types import Calendar, Sample, Side, StayContext, Trajectory
+from st2llm.types import Calendar, Document, Sample, Side, StayContext, Trajectory, last_known_time
 
 MINUTE_S = 60
 COMMON_SHARE = 0.5
@@ -179,6 +180,7 @@ class TrajectoryWindows:
     ) -> Sample:
         """The sample of a window; attributes that are known in advance stay visible."""
         visible = np.isfinite(window.values) & ~(hidden & ~window.is_channel(*window.trajectory.known))
+        side = self._side(window, np.asarray(hidden.any(axis=(1, 2))))
         return Sample(
             id=window.id,
             kind=window.trajectory.kind,
@@ -187,7 +189,7 @@ class TrajectoryWindows:
             wanted=wanted,
             time=window.time,
             place=(window.trajectory.id,),
-            side=self._side(window, np.asarray(hidden.any(axis=(1, 2)))),
+            side=replace(side, documents=_documents(window, last_known_time(window.time, visible, wanted))),
             truth=np.where(wanted, window.values, np.nan),
             label=window.label,
             task=self.task.type,
@@ -267,6 +269,14 @@ class TrajectoryWindow:
     def is_channel(self, *names: str) -> Bool[np.ndarray, " channel"]:
         """Whether each channel has one of these names."""
         return np.array([name in names for name in self.channels])
+
+
+def _documents(window: TrajectoryWindow, known: int | None) -> tuple[Document, ...]:
+    """The documents that could be read at the last known time of a window, which is in units of its trajectory."""
+    trajectory = window.trajectory
+    at = None if known is None else math.floor(known * trajectory.unit_s)
+    shown = trajectory.documents.visible(at, (trajectory.id, trajectory.whole_id))
+    return tuple(replace(each, place=trajectory.id) if each.place else each for each in shown)
 
 
 def _options(data: Sequence[Trajectory], task: Task) -> tuple[str, ...]:

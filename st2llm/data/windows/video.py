@@ -13,7 +13,7 @@ from st2llm.data import video_features
 from st2llm.data.windows.partition import shuffle_key
 from st2llm.errors import DataError
 from st2llm.tasks import Classify, Task
-from st2llm.types import Calendar, Layout, Sample, Side, SplitPlan, Video
+from st2llm.types import Calendar, Document, Layout, Sample, Side, SplitPlan, Video, last_known_time
 
 _TASK_TYPES = ("forecast", "impute", "interpolate", "krige", "classify")
 _PARTS = ("train", "validation", "test")
@@ -91,15 +91,17 @@ class ClipWindows(Sequence[Sample]):
         hidden = self.task.hidden(raw.shape, key=name)
         wanted = hidden & np.isin(video_features.CHANNELS, video.asked)
         classify = isinstance(self.task, Classify)
+        time = np.rint(video.time_s[span] * 1000).astype(np.int64)
+        documents = _documents(video, last_known_time(time, ~hidden, wanted))
         return Sample(
             id=name,
             kind=video.kind,
             values=np.where(hidden, np.nan, raw),
             visible=~hidden,
             wanted=wanted,
-            time=np.rint(video.time_s[span] * 1000).astype(np.int64),
+            time=time,
             place=_layout(video.regions).ids,
-            side=_side(video, span, hidden, classify=classify),
+            side=replace(_side(video, span, hidden, classify=classify), documents=documents),
             truth=np.where(wanted, raw, np.nan),
             label=video.label if classify else None,
             task=self.task.type,
@@ -258,6 +260,12 @@ def _side(video: Video, span: slice, hidden: np.ndarray, *, classify: bool) -> S
         frames=frames if visible.all() else frames[_slice_or_indices(visible)],
         fps=video.fps,
     )
+
+
+def _documents(video: Video, known_ms: int | None) -> tuple[Document, ...]:
+    """The documents about the clip that could be read at the last known time of a sample, for all of its regions."""
+    at = None if known_ms is None else known_ms // 1000
+    return tuple(replace(document, place="") for document in video.documents.visible(at, (video.id,)))
 
 
 def _slice_or_indices(visible: np.ndarray) -> slice | np.ndarray:

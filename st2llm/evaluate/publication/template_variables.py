@@ -12,7 +12,10 @@ _HEAD = """# Template variables
 The variables that a [template](../template-authoring.md) of each kind may list under `variables` and use in its body.
 *all* means every task of the kind; *per place* and *per sample* mean templates whose head says so. Lines of `history`,
 `neighbours` and tables are objects: print their parts (`{{ line.label }}:{{ line.numbers }}`) in a loop. `examples`
-holds the solved examples of `.examples` templates, and `soft` the number of soft tokens.
+holds the solved examples of `.examples` templates, and `soft` the number of soft tokens. `documents` holds the texts
+that were published by the last known time of the sample, the newest first: print `{{ document }}` in a loop, or its
+`.text`, `.source`, `.when` and `.place`. A template that lists `notes` but not `documents` shows documents after the
+notes, so the templates that ship show them as they are.
 """
 
 

@@ -127,13 +127,20 @@ def _cost(
 def truncation_steps(
     variables: Variables, drop_order: DropOrder
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Yields the dropped parts and the remaining variables after each step: first the examples, then `drop_order`."""
+    """Yields the dropped parts and the remaining variables after each step.
+
+    Examples are dropped first, then documents, the last (oldest) one first, then parts in `drop_order`.
+    """
     dropped: tuple[str, ...] = ()
     left = dict(variables)
     yield dropped, left
     for number in range(1, len(left.get("examples", ())) + 1):
         left = {**left, "examples": left["examples"][1:]}
         dropped = (*dropped, f"example {number}")
+        yield dropped, left
+    for number in range(len(left.get("documents", ())), 0, -1):
+        left = {**left, "documents": left["documents"][:-1]}
+        dropped = (*dropped, f"document {number}")
         yield dropped, left
     for name, rest in drop_order(left):
         dropped = (*dropped, name)

@@ -13,6 +13,9 @@ from st2llm.serialize.answer.formats import AnswerFormat
 
 SHARED_VARIABLES: Mapping[str, str] = {
     "examples": "solved samples of the same task, each with .text and .answer; truncation drops the first one first",
+    "documents": "texts that were published by the last known time, the newest first, each with .line, .text, .source, "
+    ".when and .place; they follow the notes of a template that does not list them; truncation drops the oldest first, "
+    "after the examples",
     "soft": "number of soft tokens that an encoder makes of the sample, for <soft name=... tokens={{ soft }}>",
 }
 """Variables of templates of every kind, in addition to those of the kind."""

@@ -19,6 +19,7 @@ from st2llm.serialize.answer.unread import Unread
 from st2llm.serialize.template import budget, sandbox
 from st2llm.serialize.template.head import TemplateHead, check_head, parse_head
 from st2llm.serialize.template.interface import KindSerializer, SerializerOptions
+from st2llm.serialize.text.documents import document_texts
 from st2llm.serialize.text.told import count_told
 from st2llm.types import Grammar, Prediction, Prompt, Sample, Slot, TemplateId, Tokenizer
 
@@ -115,11 +116,12 @@ class Template(Displayed):
         """Renders the prompt of a sample; counts its tokens if a tokenizer is given, and truncates it to a budget.
 
         budget: maximum number of tokens, including soft tokens and the text of chat messages, without the tokens of the
-        chat template. Truncation drops the examples, the first one first, then the parts in the `drop_order` of the
-        kind; `Prompt.dropped` names them. examples: solved samples, the best last; for a template of one place they are
-        narrowed to the target place. soft: number of soft tokens; by default one per place of a field, and one per
-        visible step of a sequence. Raises DataError if the prompt cannot fit, if the template is for one place and the
-        sample asks for several, or if the sample is among its own examples.
+        chat template. Truncation drops the examples, the first one first, then the documents, the oldest first, then
+        the parts in the `drop_order` of the kind; `Prompt.dropped` names them. A template that lists `notes` but not
+        `documents` shows documents after the notes. examples: solved samples, the best last; for a template of one
+        place they are narrowed to the target place. soft: number of soft tokens; by default one per place of a field,
+        and one per visible step of a sequence. Raises DataError if the prompt cannot fit, if the template is for one
+        place and the sample asks for several, or if the sample is among its own examples.
         """
         if budget is not None and tokenizer is None:
             raise ConfigError("A budget counts tokens, so render(budget=...) needs tokenizer=... as well.")
@@ -177,7 +179,8 @@ class Template(Displayed):
         solved = [
             self.serializer.example(self._narrow_example(example, sample), sample) for example in examples
         ]
-        return {**self.serializer.variables(sample), "examples": tuple(solved)}
+        shared = {"examples": tuple(solved), "documents": document_texts(sample)}
+        return {**self.serializer.variables(sample), **shared}
 
     def _narrow_example(self, example: Sample, sample: Sample) -> Sample:
         """Narrows an example to the sample's place. Raises DataError if it is the sample or has no answer."""
@@ -219,7 +222,8 @@ class Template(Displayed):
         limit: int,
         tokenizer: Tokenizer | None,
     ) -> Prompt:
-        used = {name: value for name, value in variables.items() if name in self.body.variables}
+        named = self.body.variables | ({"documents"} if "notes" in self.body.variables else set())
+        used = {name: value for name, value in variables.items() if name in named}
         unused = {name: value for name, value in variables.items() if name not in used}
         steps = list(budget.truncation_steps(used, self.serializer.drop_order))
         return budget.fit_to_budget(
@@ -237,7 +241,10 @@ class Template(Displayed):
         dropped: tuple[str, ...],
         tokenizer: Tokenizer | None,
     ) -> Prompt:
-        text = self.body.render(variables)
+        shown = variables
+        if "documents" not in self.body.variables and variables["documents"]:
+            shown = variables | {"notes": (*variables.get("notes", ()), *map(str, variables["documents"]))}
+        text = self.body.render(shown)
         messages = self._messages(text) if self.head.format == "chat" else ()
         parts = self._parts("\n\n".join(m["content"] for m in messages) if messages else text)
         return Prompt(

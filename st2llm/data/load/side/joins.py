@@ -15,11 +15,12 @@ from st2llm.data import positions, timestamps
 from st2llm.data.card.delimited import DelimitedText
 from st2llm.data.card.side import NoteTable, PlaceTable, SideRule, WeatherTable
 from st2llm.data.load.harmonise import duration_s
+from st2llm.data.load.side.documents import DocumentPlaces, read_documents
 from st2llm.data.read import columns
 from st2llm.data.read.local_time import check_increasing, to_utc
 from st2llm.data.read.table_format import TableFormat
 from st2llm.errors import DataError
-from st2llm.types import Covariate, Note
+from st2llm.types import NO_DOCUMENTS, Covariate, DocumentSet, Note
 
 _ISO: Mapping[str, str] = {}
 """No formats: timestamps are ISO."""
@@ -34,12 +35,22 @@ class NearbyPlace:
 
 
 @dataclass(frozen=True)
+class FieldPositions:
+    """Where the places of a graph or grid are. xy: metres, in the frame of the file. places: by id and name."""
+
+    lonlat: Float64[np.ndarray, "node 2"] | None
+    xy: Float64[np.ndarray, "node 2"] | None
+    places: DocumentPlaces
+
+
+@dataclass(frozen=True)
 class FieldSideInformation:
-    """Side information of a graph or grid: readings by step, a text for each place, notes, and what was done."""
+    """Side information of a graph or grid: readings by step, texts of places, notes, documents, and what was done."""
 
     readings: tuple[Covariate, ...] = ()
     place_texts: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    documents: DocumentSet = NO_DOCUMENTS
     steps: tuple[str, ...] = ()
 
 
@@ -48,11 +59,9 @@ def field_side_information(
     files: dict[str, Path],
     time: Int64[np.ndarray, " time"],
     timezone: str,
-    *,
-    lonlat: Float64[np.ndarray, "node 2"] | None,
-    xy: Float64[np.ndarray, "node 2"] | None,
+    where: FieldPositions,
 ) -> FieldSideInformation:
-    """The side information of a graph or grid. xy: metres, in the frame of the file. Raises DataError as joins do."""
+    """The side information of a graph or grid. Raises DataError as joins do."""
     if rule is None:
         return FieldSideInformation()
     readings: tuple[Covariate, ...] = ()
@@ -65,13 +74,16 @@ def field_side_information(
     if rule.places:
         texts = tuple(
             place.text
-            for place in join_nearest_places(rule.places, files[rule.places.file], lonlat=lonlat, xy=xy)
+            for place in join_nearest_places(
+                rule.places, files[rule.places.file], lonlat=where.lonlat, xy=where.xy
+            )
         )
         steps.append(f"texts of {rule.places.file} for {sum(map(bool, texts))} of {len(texts)} places")
     notes = read_notes(rule.notes, files[rule.notes.file], timezone) if rule.notes else ()
     if rule.notes:
         steps.append(f"{len(notes)} notes of {rule.notes.file}")
-    return FieldSideInformation(readings, texts, notes, tuple(steps))
+    documents, document_steps = read_documents(rule, files, timezone, where.places)
+    return FieldSideInformation(readings, texts, notes, documents, (*steps, *document_steps))
 
 
 def join_weather(
