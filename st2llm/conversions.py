@@ -65,8 +65,8 @@ class GraphConversions(FieldExport):
 
         table: a DataFrame with a DatetimeIndex or a column of times; times without a zone are local to the card's
         `timezone`, by default UTC. With a column `place` (or `card={"place": ...}`) the table is long, and its other
-        columns are channels. Objects with `to_pandas()` are accepted, such as tables of polars, pyarrow and Hugging
-        Face.
+        columns are channels; where their units differ, state them: `card={"channels": {"rain": {"unit": "mm"}, ...}}`.
+        Objects with `to_pandas()` are accepted, such as tables of polars, pyarrow and Hugging Face.
         positions: a DataFrame with the ids of the places (column `id` or `place`, or the index) and lon and lat in
         degrees, x and y in metres, or points of geopandas; a dict of place to (lon, lat); or a list of ids.
         edges: a DataFrame with source, target and optionally weight or distance (weighted by a Gaussian kernel), a
@@ -136,6 +136,8 @@ class GridConversions(FieldExport):
         card: Card | None = None,
     ) -> "Grid":
         """A grid from a Dataset or DataArray over time and two axes of cells; times are UTC.
+
+        What `to_xarray` wrote comes back, with the unit of each channel.
 
         variable: of a Dataset with several fields. freq: the step, such as `1D` or `month`; by default the most
         frequent one. card: further keys of a data card, such as `dims`, `subset` and `coarsen`.

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from st2llm.types import Events, Grid, SensorGraph, Trajectory, Video
+    from st2llm.types import Channel, Events, Grid, SensorGraph, Trajectory, Video
 
 T = TypeVar("T")
 Rows = list[tuple[str, str]]
@@ -154,13 +154,21 @@ def _grid_rows(data: "Grid") -> Rows:
 def _steps_rows(data: "SensorGraph | Grid") -> Rows:
     span = span_text(int(data.time[0]), int(data.time[-1]), data.timezone) if len(data.time) else "none"
     return [
-        ("channels", names_text(data.channels)),
+        ("channels", names_text(tuple(map(_channel_text, data.channel_details)) or data.channels)),
         ("steps", f"{len(data.time):,}"),
         ("step", step_text(data.freq_s)),
         ("time", span),
         ("quantity", data.quantity),
-        ("unit", data.unit or "none"),
+        *([("unit", data.unit or "none")] if not data.channel_details else []),
     ]
+
+
+def _channel_text(channel: "Channel") -> str:
+    """A channel with its unit and, where it is not predicted, its role."""
+    about = ", ".join(
+        text for text in (channel.unit, channel.role if channel.role != "target" else "") if text
+    )
+    return f"{channel.name} ({about})" if about else channel.name
 
 
 def _clip_rows(data: "Video") -> Rows:

@@ -5,6 +5,7 @@ computed once from the pooled totals, in raw units.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -17,8 +18,13 @@ HIGHER_IS_BETTER = frozenset({"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", 
 VALUE_METRICS = ("mae", "rmse", "wape", "r2", "mape")
 RANK_METRICS = ("acc@1", "acc@5", "acc@10", "mrr")
 PATH_METRICS = ("minade_m", "minfde_m", "energy_m")
+SCALED_METRICS = ("mae_scaled", "rmse_scaled", "crps_scaled")
+"""Errors divided by the spread of their channel in training, so that channels of different units can be pooled."""
+CHANNEL_METRICS = (*VALUE_METRICS, "crps", "cover90")
+"""Metrics that are also measured of each channel, as `mae[temperature]`, where several are predicted."""
 METRICS = (
     *VALUE_METRICS,
+    *SCALED_METRICS,
     *RANK_METRICS,
     "ade_m",
     "fde_m",
@@ -30,7 +36,7 @@ METRICS = (
     "event_f1",
     "f1",
 )
-OPTIONAL_METRICS = ("nll", "crps", "cover90", *PATH_METRICS)
+OPTIONAL_METRICS = ("nll", "crps", "cover90", "crps_scaled", *PATH_METRICS)
 """Metrics of predictors with a density or with draws alone; none of them can be a suite's primary metric."""
 SCORE_BINS = 1000
 """Scores of `auprc` are rounded down to multiples of 1 / SCORE_BINS."""
@@ -38,6 +44,9 @@ SCORE_BINS = 1000
 _RATIOS: Mapping[str, tuple[str, str, str]] = {
     "mae": ("abs_error", "count", "abs_error"),
     "rmse": ("squared_error", "count", "squared_error"),
+    "mae_scaled": ("scaled_abs_error", "count", "scaled_abs_error"),
+    "rmse_scaled": ("scaled_squared_error", "count", "scaled_squared_error"),
+    "crps_scaled": ("scaled_crps", "count", "scaled_crps"),
     "wape": ("abs_error", "sum", "abs_truth"),
     "mape": ("relative_error", "count", "relative_error"),
     "acc@1": ("hit@1", "count", "hit@1"),
@@ -54,6 +63,29 @@ _RATIOS: Mapping[str, tuple[str, str, str]] = {
     "energy_m": ("energy", "count", "energy"),
 }
 """Metrics that are the sum of a total divided by the count or the sum of another (rmse: the root of the ratio)."""
+
+_R2_TOTALS = ("squared_error", "truth", "squared_truth")
+
+
+def channel_metric(name: str, channel: str) -> str:
+    """The name of a metric, or of a total, of one channel: `mae[temperature]`."""
+    return f"{name}[{channel}]"
+
+
+def split_metric(name: str) -> tuple[str, str]:
+    """The metric and the channel that a name is made of; the channel is '' where it is of all channels."""
+    base, bracket, rest = name.partition("[")
+    return (base, rest[:-1]) if bracket and rest.endswith("]") and len(rest) > 1 else (name, "")
+
+
+def is_higher_better(name: str) -> bool:
+    """Whether a higher value of a metric is better: of scores, not of errors."""
+    return split_metric(name)[0] in HIGHER_IS_BETTER
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric is a score from 0 to 1."""
+    return split_metric(name)[0] in HIGHER_IS_BETTER - {"r2"}
 
 
 def metrics_for(kind: str, task: str, channels: Sequence[str] = ()) -> tuple[str, ...]:
@@ -209,8 +241,18 @@ def score_totals(
     return totals
 
 
+def with_channels(names: Sequence[str], channels: Sequence[str]) -> tuple[str, ...]:
+    """The names of metrics where these channels are predicted: scaled ones and those of each channel are added."""
+    if len(channels) < 2 or "mae" not in names:
+        return tuple(names)
+    each = [channel_metric(name, c) for c in channels for name in CHANNEL_METRICS if name in names]
+    return (*names, *SCALED_METRICS, *each)
+
+
 def is_measurable(name: str, totals: Mapping[str, object]) -> bool:
     """Whether totals of these names suffice for a metric."""
+    name, channel = split_metric(name)
+    totals = _of_channel(totals, channel)
     if name == "auprc":
         return any(total.startswith("bin:") for total in totals)
     if name == "f1":
@@ -218,21 +260,24 @@ def is_measurable(name: str, totals: Mapping[str, object]) -> bool:
     if name == "event_f1":
         return {"alarm", "fault"} <= set(totals)
     if name == "r2":
-        return {"squared_error", "truth", "squared_truth"} <= set(totals)
+        return set(_R2_TOTALS) <= set(totals)
     return set(_RATIOS[name][::2]) <= set(totals)
 
 
 def needs_total(name: str, total: str) -> bool:
     """Whether a metric may be computed from a total of this name; metrics of classes and events may need any."""
-    ratio = _RATIOS.get(name)
-    return ratio is None or total in ratio[::2]
+    base, channel = split_metric(name)
+    needed = _R2_TOTALS if base == "r2" else _RATIOS[base][::2] if base in _RATIOS else None
+    return needed is None or total in [channel_metric(t, channel) if channel else t for t in needed]
 
 
 def entry_total(name: str) -> str | None:
     """The total whose count is the number of entries that a metric is over; None for metrics of classes and events."""
-    if name in ("f1", "auprc", "event_f1"):
+    base, channel = split_metric(name)
+    if base in ("f1", "auprc", "event_f1"):
         return None
-    return "squared_error" if name == "r2" else _RATIOS[name][0]
+    total = "squared_error" if base == "r2" else _RATIOS[base][0]
+    return channel_metric(total, channel) if channel else total
 
 
 def metric_from_totals(
@@ -240,7 +285,8 @@ def metric_from_totals(
 ) -> Float64[np.ndarray, "*draw"]:
     """A metric from pooled totals; arrays of totals (bootstrap draws) give an array of the metric.
 
-    mae, rmse, crps: raw units. wape: sum |error| / sum |truth|. mape: a fraction, over entries whose truth is not 0.
+    mae, rmse, crps: raw units; mae_scaled, rmse_scaled, crps_scaled: in spreads of the channel in training (see
+    SCALED_METRICS). wape: sum |error| / sum |truth|. mape: a fraction, over entries whose truth is not 0.
     Both are shares of the level, so they depend on where the unit has its zero (degrees Celsius or kelvins).
     r2: 1 - SSE / SST, NaN for a truth that is constant or varies by less than a millionth of its level. acc@k, mrr:
     fractions; a true label that the ranking lacks is a miss. ade_m, fde_m, minade_m, minfde_m, energy_m
@@ -250,8 +296,10 @@ def metric_from_totals(
 
     NaN where there is no entry. Raises ConfigError for an unknown name.
     """
+    name, channel = split_metric(name)
     if name not in METRICS:
         raise ConfigError(f"There is no metric {name!r}. {nearest(name, METRICS)}")
+    sums, counts = _of_channel(sums, channel), _of_channel(counts, channel)
     with np.errstate(divide="ignore", invalid="ignore"):
         if name == "r2":
             return _r2(sums, counts)
@@ -263,7 +311,18 @@ def metric_from_totals(
             return _event_f1(sums, counts)
         numerator, how, denominator = _RATIOS[name]
         ratio = sums[numerator] / (sums if how == "sum" else counts)[denominator]
-        return np.asarray(np.sqrt(ratio) if name == "rmse" else ratio, dtype=np.float64)
+        return np.asarray(np.sqrt(ratio) if name.startswith("rmse") else ratio, dtype=np.float64)
+
+
+Total = TypeVar("Total")
+
+
+def _of_channel(totals: Mapping[str, Total], channel: str) -> Mapping[str, Total]:
+    """The totals of one channel by their plain names; all totals where no channel is named."""
+    if not channel:
+        return totals
+    end = channel_metric("", channel)
+    return {name.removesuffix(end): total for name, total in totals.items() if name.endswith(end)}
 
 
 def _r2(sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> Float64[np.ndarray, "*draw"]:

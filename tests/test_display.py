@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from support import five_kinds
+from support import five_kinds, weather
 
 import st2llm
 from st2llm.display import ContainerList, span_text, step_text
@@ -38,6 +38,12 @@ SHOWN = {
 @pytest.mark.parametrize("name", SHOWN)
 def test_data_are_shown_by_their_size_their_time_and_their_unit(name):
     assert repr(DATA[name]) == SHOWN[name]
+
+
+def test_channels_of_different_units_are_shown_with_the_unit_and_role_of_each():
+    shown = repr(weather.stations(weather.COVARIATE))
+    assert "channels=temperature (degrees Celsius), humidity (%, covariate), steps" in shown
+    assert "unit=" not in shown
 
 
 def samples():

@@ -169,6 +169,8 @@ def vars_of(limit: object) -> list[object]:
 def default_text(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if field.default_factory_takes_validated_data:  # it depends on other keys, as the description says
+        return ""
     default = field.get_default(call_default_factory=True)
     if default is None or isinstance(default, Settings):
         return ""

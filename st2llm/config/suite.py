@@ -74,7 +74,8 @@ class Suite(Settings):
     eth-ucy#hotel. task: one or more tasks with their settings. llm, encoder, adapt, skip: of all trained predictors.
     instruction: the prompt before soft tokens; None means `<kind>/<task>.soft`. seeds: a predictor is trained once for
     each. windows, validation: the test and validation windows that are used. primary_metric: of gains and selection; by
-    default the usual metric of the task. limit: test windows at most.
+    default the usual metric of the task, or `mae_scaled` where the units of channels differ; `mae[NAME]` is of one
+    channel. limit: test windows at most.
     """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"lora": "adapt"}
@@ -99,24 +100,23 @@ class Suite(Settings):
     budget: SuiteBudget | None = None
     windows: WindowSettings = WindowSettings()
     validation: WindowSettings = WindowSettings()
-    primary_metric: str = "mae"
     bootstrap: BootstrapSettings = BootstrapSettings()
     equivalence_margin: float = Field(0.02, gt=0)
     """Two arms are equivalent where their gain is surely smaller: 0.02 is 2 %, or 2 points of a score."""
     controls: ControlSettings | None = None
     faults: FaultSettings | None = None
     """Faults to detect; adds the metrics of anomaly detection."""
+    primary_metric: str = Field(default_factory=lambda suite: _usual_metric(suite))
     limit: int | None = Field(None, ge=1)
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_kind(cls, content: Any) -> Any:
-        """Fills in the bootstrap block and the primary metric by kind and task, where they are not given."""
+        """Fills in the bootstrap block by kind, where it is not given."""
         if not isinstance(content, Mapping):
             return content
         suite = dict(content)
-        kind, task = suite.get("kind"), suite.get("task")
-        bootstrap = suite.get("bootstrap") or {}
+        kind, bootstrap = suite.get("kind"), suite.get("bootstrap") or {}
         if (
             isinstance(kind, str)
             and kind in BOOTSTRAP_BLOCKS
@@ -124,13 +124,6 @@ class Suite(Settings):
             and "block" not in bootstrap
         ):
             suite["bootstrap"] = {**bootstrap, "block": BOOTSTRAP_BLOCKS[kind]}
-        if "primary_metric" not in suite and isinstance(kind, str) and isinstance(task, Mapping) and task:
-            name, settings = next(iter(task.items()))
-            name = "anomaly" if suite.get("faults") else name
-            channels = settings.get("asked", ()) if isinstance(settings, Mapping) else ()
-            suite["primary_metric"] = metrics.metrics_for(
-                kind, type_of(str(name)), tuple(map(str, channels))
-            )[0]
         return suite
 
     @model_validator(mode="after")
@@ -154,13 +147,18 @@ class Suite(Settings):
         return self
 
     def _check_metric(self) -> None:
-        name = self.primary_metric
+        name, channel = metrics.split_metric(self.primary_metric)
         if name not in metrics.METRICS:
             raise ValueError(f"there is no metric {name!r}. {nearest(name, metrics.METRICS)}")
+        if channel and name not in metrics.CHANNEL_METRICS:
+            raise ValueError(
+                f"{name!r} is not measured by channel, as {', '.join(metrics.CHANNEL_METRICS)} are"
+            )
         for task, settings in self.task.items():
             channels = tuple(map(str, settings.get("asked", ())))
             measured = metrics.metrics_for(self.kind, "anomaly" if self.faults else type_of(task), channels)
-            if task in TASKS and name not in measured:
+            scaled = metrics.SCALED_METRICS if "mae" in measured else ()
+            if task in TASKS and name not in (*measured, *scaled):
                 raise ValueError(
                     f"primary_metric {name!r} is not measured for {task} of kind {self.kind}, which has "
                     f"{', '.join(measured)}"
@@ -241,6 +239,11 @@ class Suite(Settings):
         return tasks.from_config(self.task)
 
     @property
+    def sets_metric(self) -> bool:
+        """Whether the suite file states the primary metric."""
+        return "primary_metric" in self.model_fields_set
+
+    @property
     def selection_metric(self) -> str:
         """The metric on validation that predictors and references are selected by; validation has no planted faults."""
         return "mae" if self.faults is not None else self.primary_metric
@@ -273,6 +276,16 @@ class Suite(Settings):
         raise ConfigError(
             f"{self.id} has no predictor {name!r}. {nearest(name, [p.name for p in self.predictors])}"
         )
+
+
+def _usual_metric(suite: Mapping[str, Any]) -> str:
+    """The usual metric of a suite's first task; mae where its kind or task is not valid."""
+    kind, task = suite.get("kind"), suite.get("task")
+    if not kind or not task:
+        return "mae"
+    name, settings = next(iter(task.items()))
+    name = "anomaly" if suite.get("faults") else str(name)
+    return metrics.metrics_for(kind, type_of(name), tuple(map(str, settings.get("asked", ()))))[0]
 
 
 def _first_twice(names: list[str]) -> str:

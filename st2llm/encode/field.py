@@ -30,7 +30,7 @@ class FieldShape:
     history: steps that are read, from the first of the window on. horizon: steps that are predicted, up to the
     last. amid: whether both are the same steps (imputation, kriging) rather than consecutive (forecasts).
     steps_per_day: the most steps of a local day. classes: number of classes, where a window's class is
-    predicted.
+    predicted. ahead: indices of the covariates whose values are known at the steps of the horizon.
     """
 
     history: int
@@ -41,6 +41,7 @@ class FieldShape:
     note_words: int = 0
     amid: bool = False
     classes: int = 0
+    ahead: tuple[int, ...] = ()
 
     @property
     def context(self) -> int:
@@ -96,10 +97,10 @@ def edges_of(sample: Sample) -> Edges:
 class PatchEmbedding(nn.Module):
     """Embeds patches of each place's history: values, missing entries, time and place.
 
-    A history that is not a multiple of the patch length is padded with hidden steps at its old end. One more
-    token, the query, carries the calendar of the horizon and the notes; it is last. place_features: [node,
-    feature], required by some extra features (`encode.extra_features.place_features`). Raises ConfigError where
-    they are missing or of another shape.
+    A history that is not a multiple of the patch length is padded with hidden steps at its old end. One more token, the
+    query, carries the calendar of the horizon, the notes and covariates known ahead; it is last. place_features: [node,
+    feature], required by some extra features (`encode.extra_features.place_features`). Raises ConfigError where they
+    are missing or of another shape.
     """
 
     def __init__(
@@ -135,6 +136,8 @@ class PatchEmbedding(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.gate = nn.Sequential(nn.GELU(), Linear(d_st, d_st), nn.GELU(), last)
+        self.channels_ahead = list(shape.ahead)
+        self.ahead = Linear(2 * shape.horizon * len(shape.ahead), d_st) if shape.ahead else None
 
     def _add_feature_layers(
         self,
@@ -186,12 +189,22 @@ class PatchEmbedding(nn.Module):
             context = context + self.of_window(batch.features)[:, None, None]
         if self.frequency is not None:
             context = context + self.frequency(_log_spectrum(values * mask))[:, :, None]
+        if self.ahead is not None:
+            context = context + nn.functional.pad(self._embed_ahead(batch), (0, 0, self.patches, 0))
         embedded = self.values(patches)
         if self.gate is None:
             return context + nn.functional.pad(embedded, (0, 0, 0, 1))
         scaled = embedded * (1 + self.gate(context[:, :, :-1] + context[:, :, -1:]))
         query_position = self.position.weight[-1].expand(b, n, 1, -1)
         return torch.cat([scaled, query_position], dim=2)
+
+    def _embed_ahead(self, batch: FieldBatch) -> Float[Tensor, "batch node 1 d_st"]:
+        """The covariates that are known at the steps of the horizon, for the query token of each place."""
+        values = batch.values[:, self.context :, :, self.channels_ahead]
+        visible = batch.visible[:, self.context :, :, self.channels_ahead].to(values.dtype)
+        known = torch.cat([values, visible], dim=-1).permute(0, 2, 1, 3).flatten(2)
+        embedded: Tensor = self.ahead(known)  # type: ignore[misc]
+        return embedded[:, :, None]
 
     def _embed_calendar(self, calendar: Int64[Tensor, "batch patch 4"]) -> Float[Tensor, "batch patch d_st"]:
         step, day, holiday, month = calendar.unbind(dim=-1)

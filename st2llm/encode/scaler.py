@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from st2llm.types import Sample, TrainingWindows, check_training_windows
+from st2llm.types import Sample, Side, TrainingWindows, check_training_windows, units_differ
 from st2llm.types.rounding import real_spread
 
 
@@ -34,6 +34,19 @@ class FieldScaler:
         level: Float64[np.ndarray, "*entry node channel"] | None = None,
     ) -> Float64[np.ndarray, "*lead node channel"]:
         return np.asarray(z * self.std + (self.mean if level is None else level), dtype=np.float64)
+
+    def error_scale(self, side: Side) -> Float64[np.ndarray, "node channel"]:
+        """The factors from standardised errors to those that training minimises: raw units.
+
+        Where the units of targets differ, errors are in spreads of their channel over all places, because a sum of
+        errors in raw units would be that of the channel with the largest numbers.
+        """
+        targets = [channel for channel in side.described_channels if channel.role == "target"]
+        if not units_differ(targets):
+            return self.std
+        return np.asarray(
+            self.std / np.sqrt((self.std**2).mean(axis=0) + self.mean.var(axis=0)), dtype=np.float64
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "place", "mean": self.mean.tolist(), "std": self.std.tolist()}

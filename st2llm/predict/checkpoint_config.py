@@ -61,7 +61,7 @@ def _restore_field(
     sizes: Mapping[str, Any],
     slots: int | None,
 ) -> tuple[Preprocessor, FieldShape | SequenceShape]:
-    shape = FieldShape(**sizes)
+    shape = FieldShape(**{**sizes, "ahead": tuple(sizes.get("ahead", ()))})
     base_rule = None
     if recipe.skip == "last":
         base_rule = BaselinePredictor("last-value", LastValue(SlotMean.from_json(scaler["slots"])))

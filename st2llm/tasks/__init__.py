@@ -44,9 +44,12 @@ __all__ = [
 ]
 
 
-def forecast(history: int, horizon: int) -> Forecast:
-    """Forecasting: `history` steps are visible, the next `horizon` steps of every place are to be predicted."""
-    return Forecast(history, horizon)
+def forecast(history: int, horizon: int, *, target: tuple[str, ...] = ()) -> Forecast:
+    """Forecasting: `history` steps are visible, the next `horizon` steps of every place are to be predicted.
+
+    target: the channels to predict; the others are covariates. Empty: those that the data card makes targets.
+    """
+    return Forecast(history, horizon, target)
 
 
 def impute(length: int, share: float = 0.25, *, pattern: Literal["points", "blocks"] = "points") -> Impute:

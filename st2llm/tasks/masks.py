@@ -1,13 +1,17 @@
-"""The mask policy of each task: the entries of a window that are hidden and therefore to be predicted."""
+"""The mask policy of each task: the entries of a window that are hidden and therefore to be predicted.
 
-from dataclasses import dataclass, fields
+`target` of the tasks of graphs and grids: the channels to predict; the others are inputs, hidden where these are unless
+they are known in advance. Empty: those that the data card makes targets.
+"""
+
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
 
 from st2llm.errors import ConfigError, nearest
-from st2llm.types import seed_from
+from st2llm.types import seed_from, slug
 
 Shape = tuple[int, int, int]
 
@@ -45,6 +49,7 @@ class Forecast:
 
     history: int
     horizon: int
+    target: tuple[str, ...] = field(default=(), repr=False)
     type = "forecast"
 
     def __post_init__(self) -> None:
@@ -52,7 +57,7 @@ class Forecast:
 
     @property
     def name(self) -> str:
-        return f"forecast-{self.history}-{self.horizon}"
+        return f"forecast-{self.history}-{self.horizon}{_of(self.target)}"
 
     @property
     def length(self) -> int:
@@ -77,6 +82,7 @@ class Impute:
     pattern: Literal["points", "blocks"] = "points"
     block: int = 6
     seed: int = 0
+    target: tuple[str, ...] = field(default=(), repr=False)
     type = "impute"
     context = 0
 
@@ -88,7 +94,7 @@ class Impute:
 
     @property
     def name(self) -> str:
-        return f"impute-{self.length}-{self.pattern}-{self.share:g}"
+        return f"impute-{self.length}-{self.pattern}-{self.share:g}{_of(self.target)}"
 
     def hidden(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
         draw = _rng(self.name, self.seed, key)
@@ -113,6 +119,7 @@ class Interpolate:
 
     length: int
     every: int = 4
+    target: tuple[str, ...] = field(default=(), repr=False)
     type = "interpolate"
     context = 0
 
@@ -122,7 +129,7 @@ class Interpolate:
 
     @property
     def name(self) -> str:
-        return f"interpolate-{self.length}-{self.every}"
+        return f"interpolate-{self.length}-{self.every}{_of(self.target)}"
 
     def hidden(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
         mask = np.ones(shape, dtype=bool)
@@ -137,6 +144,7 @@ class Krige:
     length: int
     share: float = 0.25
     seed: int = 0
+    target: tuple[str, ...] = field(default=(), repr=False)
     type = "krige"
     context = 0
 
@@ -146,7 +154,7 @@ class Krige:
 
     @property
     def name(self) -> str:
-        return f"krige-{self.length}-{self.share:g}"
+        return f"krige-{self.length}-{self.share:g}{_of(self.target)}"
 
     def hidden(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
         node = shape[1]
@@ -280,6 +288,11 @@ class Classify:
 def _rng(name: str, seed: int, key: str) -> np.random.Generator:
     """A generator that depends only on the task, its seed and the id of the window."""
     return np.random.default_rng(seed_from(f"{name}\n{seed}\n{key}"))
+
+
+def _of(target: tuple[str, ...]) -> str:
+    """The end of the name of a task that names its targets."""
+    return f"-of-{'-'.join(map(slug, target))}" if target else ""
 
 
 def _last(shape: Shape) -> Bool[np.ndarray, "time node channel"]:

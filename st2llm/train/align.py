@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from st2llm.config.model import Projection
 from st2llm.config.training import SoftTokenRecipe
 from st2llm.errors import ConfigError
@@ -25,7 +23,7 @@ from st2llm.serialize.questions.caption import caption
 from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.loop.budget import FitResult, StepCallback
 from st2llm.train.loop.warmup import warm_up_encoder
-from st2llm.train.model_card import model_card
+from st2llm.train.model_card import channel_rows, model_card
 from st2llm.train.objectives import alignment_objective
 from st2llm.train.run import open_run, run
 from st2llm.train.setup import RunSamples, Setup, load_samples
@@ -147,7 +145,7 @@ class _Alignment:
             contents=CheckpointContents(
                 config=checkpoint_config(recipe, self.preprocessor, self.shape, first),
                 scaler=self.preprocessor.scaler_state(),
-                card=partial(_card, recipe, trained_parameter_count(self.arm)),
+                card=partial(_card, recipe, trained_parameter_count(self.arm), channel_rows(first)),
                 base_model=checkpoint.BaseModel(self.llm, recipe.adapt),
                 fitted_on=self.samples.fitted_on,
                 data_sha256=self.samples.sha256,
@@ -157,7 +155,7 @@ class _Alignment:
     @property
     def task_objective(self) -> Regression | Likelihood:
         """The objective of the task, with or without a language model."""
-        return objective_of_task(self.shape, torch.from_numpy(self.preprocessor.scaler.std).float())
+        return objective_of_task(self.shape, self.preprocessor.error_scale(self.samples.train[0]))
 
     def warm_up(self, path: Path) -> None:
         """Loads the encoder that was trained alone for the task, training it first where `path` does not exist."""
@@ -185,14 +183,16 @@ def _trains_task(recipe: SoftTokenRecipe) -> bool:
     return bool(recipe.objectives.regression or recipe.objectives.likelihood)
 
 
-def _card(r: SoftTokenRecipe, parameters: int, state: Mapping[str, Any]) -> str:
+def _card(
+    r: SoftTokenRecipe, parameters: int, channels: Sequence[tuple[str, str]], state: Mapping[str, Any]
+) -> str:
     return model_card(
         r,
         f"A spatio-temporal encoder whose embeddings {r.llm.name} reads as soft tokens through a {r.up.head} head; "
         f"{parameters:,} trained parameters ({r.adapt.method} language model).",
         state=state,
         unit="weighted loss",
-        rows=[("task", f"`{r.task}`"), ("objectives", ", ".join(r.objectives.given))],
+        rows=[("task", f"`{r.task}`"), *channels, ("objectives", ", ".join(r.objectives.given))],
         after="It was trained on one data set and has not been tested on others.",
         head={"base_model": r.llm.name, "datasets": f"[{r.data}]"},
     )

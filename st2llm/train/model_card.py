@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from st2llm.config.training import TrainingBudget
+from st2llm.types import Sample
 
 
 @runtime_checkable
@@ -18,6 +19,15 @@ class TrainingRecipe(Protocol):
     def budget(self) -> TrainingBudget: ...
     @property
     def seed(self) -> int: ...
+
+
+def channel_rows(sample: Sample) -> list[tuple[str, str]]:
+    """A row for the table that says what each channel measures; none where all are alike. sample: one of training."""
+    said = "; ".join(
+        f"{channel.name}: {channel.label}, {channel.role}{', known in advance' if channel.known_in_advance else ''}"
+        for channel in sample.side.channel_details
+    )
+    return [("channels", said)] if said else []
 
 
 def model_card(

@@ -1,7 +1,5 @@
 """PretrainObjectives from recipes: the weighted terms of pre-training, and those of alignment with a language model."""
 
-import torch
-
 from st2llm.align.prototypes import build_prototypes, embedding_vocabulary
 from st2llm.config.training import PretrainObjectives, PretrainRecipe, SoftTokenRecipe
 from st2llm.encode.field import FieldShape, edges_of
@@ -45,8 +43,7 @@ def pretraining_objective(
         )
     edges, terms = edges_of(sample), Terms()
     if settings.regression:
-        std = torch.from_numpy(preprocessor.scaler.std).float()
-        terms["regression"] = (Regression(std), settings.regression.weight)
+        terms["regression"] = (Regression(preprocessor.error_scale(sample)), settings.regression.weight)
     if masked := settings.masked:
         terms["masked"] = (
             MaskedReconstruction(edges, policies=masked.policies, ratio=masked.ratio),

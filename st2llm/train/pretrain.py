@@ -1,6 +1,6 @@
 """`st2llm pretrain`: trains an encoder and its heads without a language model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from st2llm.predict.checkpoint_config import checkpoint_config
 from st2llm.predict.preprocess.fit import collate_for_training
 from st2llm.train.checkpointing import CheckpointContents
 from st2llm.train.loop.budget import FitResult, StepCallback
-from st2llm.train.model_card import model_card
+from st2llm.train.model_card import channel_rows, model_card
 from st2llm.train.objectives import pretraining_objective
 from st2llm.train.run import open_run, run
 from st2llm.train.setup import Setup, load_samples, parameter_count
@@ -52,21 +52,23 @@ def _setup(recipe: PretrainRecipe) -> Setup:
         contents=CheckpointContents(
             config=checkpoint_config(recipe, preprocessor, shape, first),
             scaler=preprocessor.scaler_state(),
-            card=partial(_card, recipe, parameter_count(module)),
+            card=partial(_card, recipe, parameter_count(module), channel_rows(first)),
             fitted_on=samples.fitted_on,
             data_sha256=samples.sha256,
         ),
     )
 
 
-def _card(r: PretrainRecipe, parameters: int, state: Mapping[str, Any]) -> str:
+def _card(
+    r: PretrainRecipe, parameters: int, channels: Sequence[tuple[str, str]], state: Mapping[str, Any]
+) -> str:
     return model_card(
         r,
         f"A spatio-temporal encoder with its heads, {parameters:,} parameters, trained by `st2llm pretrain` on "
         f"`{r.data}`.",
         state=state,
         unit="weighted loss",
-        rows=[("task", f"`{r.task}`"), ("objectives", ", ".join(r.objectives.given))],
+        rows=[("task", f"`{r.task}`"), *channels, ("objectives", ", ".join(r.objectives.given))],
         after=f"Predict with `st2llm predict FOLDER --data {r.data} --out answers.parquet`. It was trained on one data "
         f"set and has not been tested on others.",
         head={"datasets": f"[{r.data}]"},

@@ -43,6 +43,7 @@ from st2llm.types.seed import seed_from
 from st2llm.types.side import (
     NO_DOCUMENTS,
     Calendar,
+    Channel,
     Covariate,
     Document,
     DocumentLimits,
@@ -50,6 +51,8 @@ from st2llm.types.side import (
     Note,
     StayContext,
     last_known_time,
+    units_differ,
+    with_targets,
 )
 from st2llm.types.space import NO_EDGES, Edges, Layout, place_ids, slug
 from st2llm.types.windows import (
@@ -70,6 +73,7 @@ __all__ = [
     "NO_EDGES",
     "Answer",
     "Calendar",
+    "Channel",
     "Choice",
     "ChoiceSequence",
     "Clock",
@@ -123,4 +127,6 @@ __all__ = [
     "place_ids",
     "seed_from",
     "slug",
+    "units_differ",
+    "with_targets",
 ]

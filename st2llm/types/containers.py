@@ -16,8 +16,18 @@ from st2llm.conversions import (
 from st2llm.display import ContainerDisplay
 from st2llm.errors import DataError
 from st2llm.types.checked import checked
-from st2llm.types.durations import DAY_S, MONTH_S
-from st2llm.types.side import NO_DOCUMENTS, Calendar, Covariate, DocumentSet, Note, check_side_information
+from st2llm.types.durations import check_steps
+from st2llm.types.side import (
+    NO_DOCUMENTS,
+    Calendar,
+    Channel,
+    Covariate,
+    DescribesChannels,
+    DocumentSet,
+    Note,
+    check_channels,
+    check_side_information,
+)
 from st2llm.types.space import Edges, Layout
 
 
@@ -69,7 +79,7 @@ class Provenance:
 
 @checked
 @dataclass(frozen=True, repr=False)
-class SensorGraph(GraphConversions, ContainerDisplay):
+class SensorGraph(GraphConversions, DescribesChannels, ContainerDisplay):
     """Regular readings at fixed places, with edges between them.
 
     values: NaN where a reading is missing. time: seconds since 1970 UTC, `freq_s` apart.
@@ -103,9 +113,12 @@ class SensorGraph(GraphConversions, ContainerDisplay):
     place_texts: tuple[str, ...] = ()
     """A text about each place, '' for none; empty where no place has one."""
     documents: DocumentSet = NO_DOCUMENTS
+    channel_details: tuple[Channel, ...] = ()
+    """What each channel measures, in the order of `channels`; empty where all are targets in `unit`."""
 
     def __post_init__(self) -> None:
-        _check_steps(self.name, self.time, self.freq_s)
+        check_steps(self.name, self.time, self.freq_s)
+        check_channels(self.name, self.channels, self.channel_details)
         check_side_information(self.name, self.covariates, len(self.time), self.place_texts, len(self.places))
         empty = np.flatnonzero(~np.isfinite(self.values).any(axis=(0, 2)))
         if empty.size:
@@ -121,7 +134,7 @@ class SensorGraph(GraphConversions, ContainerDisplay):
 
 @checked
 @dataclass(frozen=True, repr=False)
-class Grid(GridConversions, ContainerDisplay):
+class Grid(GridConversions, DescribesChannels, ContainerDisplay):
     """Regular readings on a raster.
 
     values: NaN where a reading is missing (land, cloud). time: seconds since 1970 UTC, `freq_s` apart; where freq_s is
@@ -150,9 +163,12 @@ class Grid(GridConversions, ContainerDisplay):
     place_texts: tuple[str, ...] = ()
     """A text about each cell, row by row, '' for none; empty where no cell has one."""
     documents: DocumentSet = NO_DOCUMENTS
+    channel_details: tuple[Channel, ...] = ()
+    """What each channel measures, in the order of `channels`; empty where all are targets in `unit`."""
 
     def __post_init__(self) -> None:
-        _check_steps(self.name, self.time, self.freq_s)
+        check_steps(self.name, self.time, self.freq_s)
+        check_channels(self.name, self.channels, self.channel_details)
         cells = len(self.layout.rows) * len(self.layout.cols)
         check_side_information(self.name, self.covariates, len(self.time), self.place_texts, cells)
         given = self.values.shape[1:3]
@@ -360,18 +376,6 @@ class Events(EventsConversions, ContainerDisplay):
         rows = self.by_object
         gaps = np.diff(self.time[rows])
         return gaps if self.object is None else np.asarray(gaps[np.diff(self.object[rows]) == 0])
-
-
-def _check_steps(name: str, time: np.ndarray, freq_s: int) -> None:
-    """Raises DataError where time does not advance by freq_s; by 28 to 31 days where the step is a month."""
-    step = np.diff(time)
-    wrong = np.flatnonzero((step < 28 * DAY_S) | (step > 31 * DAY_S) if freq_s == MONTH_S else step != freq_s)
-    if wrong.size:
-        i = int(wrong[0])
-        raise DataError(
-            f"{name}: time must advance by {freq_s} s, but t[{i}]={time[i]} is followed by "
-            f"t[{i + 1}]={time[i + 1]}. Sort the stamps, drop duplicates and reindex to the step."
-        )
 
 
 Container = SensorGraph | Grid | list[Video] | list[Trajectory] | Events

@@ -10,7 +10,15 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 from st2llm.display import Displayed, Overview, draw, names_text, span_text
 from st2llm.errors import DataError, nearest
 from st2llm.types.checked import checked
-from st2llm.types.side import Calendar, Covariate, Document, StayContext, last_known_time
+from st2llm.types.side import (
+    Calendar,
+    Channel,
+    Covariate,
+    DescribesChannels,
+    Document,
+    StayContext,
+    last_known_time,
+)
 from st2llm.types.space import Layout, slug
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 
 @checked
 @dataclass(frozen=True)
-class Side:
+class Side(DescribesChannels):
     """The side information of a sample: the same for every predictor.
 
     unit: of the values. freq_s: seconds of a step; 0 where steps are not regular, or shorter than a second.
@@ -28,7 +36,8 @@ class Side:
     covariates: series that are the same for all nodes, NaN where they are not visible. place_texts: a text about each
     node, or empty. notes: sentences about the time of the sample. documents: texts that were published at or before
     the last known time (`Sample.last_known_time`), the newest first.
-    channels: names of the values' last axis. options: the ids of which a code in the values is an index (places, marks,
+    channels: names of the values' last axis. channel_details: what each of them is, in the same order; empty where all
+    are targets in `unit`. options: the ids of which a code in the values is an index (places, marks,
     classes); option_labels: their names. lonlat: degrees; xy: metres; both of the nodes.
     frames: only the visible frames of a video. step_lonlat: longitude and latitude in degrees of each step of a
     sequence, NaN where it is not visible. stay_context: of next places, which stays before the next are its context.
@@ -57,6 +66,7 @@ class Side:
     place_texts: tuple[str, ...] = ()
     stay_context: StayContext = field(default_factory=StayContext)
     documents: tuple[Document, ...] = ()
+    channel_details: tuple[Channel, ...] = ()
 
 
 @checked
@@ -102,12 +112,15 @@ class Sample(Displayed):
 
     @property
     def visible_steps(self) -> Int64[np.ndarray, " step"]:
-        """Indices along the time axis that have a visible entry, ascending."""
-        return np.flatnonzero(self.visible.any(axis=(1, 2))).astype(np.int64)
+        """Indices along the time axis that have a visible entry of a channel not known in advance, ascending."""
+        visible = (
+            np.delete(self.visible, self.channels_ahead, axis=2) if self.channels_ahead else self.visible
+        )
+        return np.flatnonzero(visible.any(axis=(1, 2))).astype(np.int64)
 
     @property
     def last_visible_step(self) -> int:
-        """Index of the last step with a visible entry; -1 where nothing is visible."""
+        """The last of `visible_steps`; -1 where nothing is visible."""
         steps = self.visible_steps
         return int(steps[-1]) if steps.size else -1
 
@@ -115,6 +128,24 @@ class Sample(Displayed):
     def last_known_time(self) -> int | None:
         """The time of the last step that shows an entry of a channel that is asked for; None where there is none."""
         return last_known_time(self.time, self.visible, self.wanted)
+
+    @property
+    def target_channels(self) -> tuple[int, ...]:
+        """Indices along the channel axis that are predicted, in this sample or in another of the same task."""
+        details = self.side.channel_details
+        return tuple(i for i in range(self.values.shape[2]) if not details or details[i].role == "target")
+
+    @property
+    def covariate_channels(self) -> tuple[int, ...]:
+        """Indices along the channel axis that are inputs alone."""
+        targets = self.target_channels
+        return tuple(i for i in range(self.values.shape[2]) if i not in targets)
+
+    @property
+    def channels_ahead(self) -> tuple[int, ...]:
+        """Indices along the channel axis of the covariates that are known in advance."""
+        details = self.side.channel_details
+        return tuple(i for i in self.covariate_channels if details[i].known_in_advance)
 
     @property
     def context_steps(self) -> Int64[np.ndarray, " step"]:

@@ -1,16 +1,120 @@
-"""Side information by time: calendar, notes, documents, covariates and the context of a stay."""
+"""What samples are described by besides values: channels, calendar, notes, documents, covariates, context of stays."""
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from st2llm.errors import DataError
+from st2llm.errors import DataError, nearest
 from st2llm.types.checked import checked
+
+ChannelRole = Literal["target", "covariate"]
+
+
+@checked
+@dataclass(frozen=True)
+class Channel:
+    """What one channel of a graph or grid measures.
+
+    unit: '' where it is unknown. quantity: a phrase for prompts, '' for the name. role: a target is predicted and
+    scored; a covariate is an input. known_in_advance: of a covariate, whether its values are visible at hidden steps.
+    """
+
+    name: str
+    unit: str = ""
+    quantity: str = ""
+    role: ChannelRole = "target"
+    known_in_advance: bool = False
+
+    @property
+    def words(self) -> str:
+        """What is measured, in words: the quantity, else the name."""
+        return self.quantity or self.name.replace("_", " ")
+
+    @property
+    def label(self) -> str:
+        """What is measured and its unit: `air temperature (degrees Celsius)`."""
+        return f"{self.words} ({self.unit})" if self.unit else self.words
+
+
+def units_differ(channels: Sequence[Channel]) -> bool:
+    """Whether the values of these channels cannot be pooled: their units differ, or are unknown of several channels."""
+    units = {channel.unit for channel in channels}
+    return len(channels) > 1 and (len(units) > 1 or "" in units)
+
+
+def common_unit(channels: Sequence[Channel]) -> str:
+    """The unit of all targets; '' where they differ."""
+    units = {channel.unit for channel in channels if channel.role == "target"}
+    return units.pop() if len(units) == 1 else ""
+
+
+def common_quantity(channels: Sequence[Channel]) -> str:
+    """What the targets measure: `air temperature and relative humidity`."""
+    words = [channel.words for channel in channels if channel.role == "target"]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+class DescribesChannels:
+    """What containers and side information say of channels."""
+
+    channels: tuple[str, ...]
+    channel_details: tuple[Channel, ...]
+    unit: str
+
+    @property
+    def described_channels(self) -> tuple[Channel, ...]:
+        """What each channel is: `channel_details`, else targets that are all in `unit`."""
+        return self.channel_details or tuple(Channel(name, self.unit) for name in self.channels)
+
+
+def check_channels(where: str, names: Sequence[str], details: Sequence[Channel]) -> None:
+    """Raises DataError where details are of other channels than `names`, or where none of them is a target."""
+    described = [channel.name for channel in details]
+    if details and described != list(names):
+        raise DataError(
+            f"{where} has the channels {', '.join(names)}, but its details are of {', '.join(described)}. Describe "
+            f"each channel once, in order."
+        )
+    if details and all(channel.role == "covariate" for channel in details):
+        raise DataError(
+            f"{where}: all channels ({', '.join(names)}) are covariates, so nothing is left to predict. Make one of "
+            f"them a target."
+        )
+    known = [c.name for c in details if c.known_in_advance and c.role == "target"]
+    if known:
+        raise DataError(
+            f"{where}: the channel {known[0]!r} is a target, but known in advance. Make it a covariate."
+        )
+
+
+def with_targets(channels: Sequence[Channel], targets: Sequence[str], *, where: str) -> tuple[Channel, ...]:
+    """The channels, of which those named are the targets and all others covariates; as they are where none is named.
+
+    where: what names the targets, for errors. Raises DataError for an unknown name and for one that is named twice.
+    """
+    names = [channel.name for channel in channels]
+    for i, target in enumerate(targets):
+        if target not in names:
+            raise DataError(
+                f"{where} names the target {target!r}, but the channels are {', '.join(names)}. "
+                f"{nearest(target, names)}"
+            )
+        if target in targets[:i]:
+            raise DataError(f"{where} names the target {target!r} twice. Name each channel once.")
+    if not targets:
+        return tuple(channels)
+    return tuple(
+        replace(channel, role="target", known_in_advance=False)
+        if channel.name in targets
+        else replace(channel, role="covariate")
+        for channel in channels
+    )
 
 
 @checked

@@ -5,13 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support import fields
+from support import fields, weather
 
+from st2llm import tasks
 from st2llm.config.model import EncoderSettings
+from st2llm.data.windows import split
 from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, edges_of
 from st2llm.encode.field_batch import FieldBatch, fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
+from st2llm.predict.preprocess.field import fit_field_preprocessor
 from st2llm.types import Edges, TrainingWindows
 
 HISTORY, HORIZON, NODES = 12, 3, 3
@@ -393,3 +396,40 @@ def test_the_month_is_told_where_it_is_asked_for():
         for also, told in (((), False), (("month",), True)):
             made = scaling(also)
             assert torch.equal(made(batch), made(replace(batch, calendar=moved))) is not told
+
+
+def _arm_of(humidity):
+    """The preprocessor and the encoder of a forecast of the temperature of two stations, and a window."""
+    task = tasks.forecast(6, 2)
+    splits = split(weather.stations(humidity), task)
+    fitted = fit_field_preprocessor(splits.train, skip="none", template=None, slots=2)
+    shape = fitted.task_shape(splits.train[0], task)
+    torch.manual_seed(0)
+    options = FieldEncoderOptions(d_st=8, patch=2, layers=1, graph="none", tokens="place")
+    return fitted, FieldEncoder(shape, edges_of(splits.train[0]), options), splits.test[0]
+
+
+def _moved(sample, steps: slice):
+    """The window with a more humid air at these steps, as far as it is visible."""
+    values = sample.values.copy()
+    values[steps, :, 1] += 5
+    return replace(sample, values=np.where(sample.visible, values, np.nan))
+
+
+@pytest.mark.parametrize(("humidity", "sees"), [(weather.COVARIATE, False), (weather.KNOWN, True)])
+def test_an_encoder_reads_covariates_ahead_only_where_they_are_known(humidity, sees):
+    fitted, made, sample = _arm_of(humidity)
+    windows = [sample, _moved(sample, slice(0, 6)), _moved(sample, slice(6, 8))]
+    with torch.no_grad():
+        as_is, past, ahead = made(fitted.collate(windows, with_instructions=False))
+    assert not torch.allclose(as_is, past)
+    assert torch.allclose(as_is, ahead) is not sees
+
+
+def test_training_errors_are_in_spreads_of_channels_where_their_units_differ():
+    splits = split(weather.stations(), tasks.forecast(6, 2))
+    scaler = fit_scaler(splits.train)
+    spread = np.sqrt((scaler.std**2).mean(axis=0) + scaler.mean.var(axis=0))
+    assert scaler.error_scale(splits.train[0].side) == pytest.approx(scaler.std / spread)
+    alone = split(weather.stations(weather.COVARIATE), tasks.forecast(6, 2)).train[0]
+    assert scaler.error_scale(alone.side) is scaler.std

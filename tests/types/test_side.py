@@ -1,11 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import weather
 from support.graph_samples import forecast_sample
 
 from st2llm.errors import DataError
-from st2llm.types import Document, DocumentLimits, DocumentSet, last_known_time
+from st2llm.types import (
+    Channel,
+    Document,
+    DocumentLimits,
+    DocumentSet,
+    last_known_time,
+    units_differ,
+    with_targets,
+)
 
 TIMES = st.integers(-(10**6), 10**6)
 
@@ -66,3 +77,45 @@ def test_a_sample_of_one_place_keeps_its_documents_and_those_about_all():
     places = forecast_sample().place
     sample = forecast_sample(side={"documents": (document(0), *(document(0, place) for place in places))})
     assert [each.place for each in sample.at(places[1]).side.documents] == ["", places[1]]
+
+
+@pytest.mark.parametrize(
+    ("units", "differ"),
+    [(("mph",), False), (("mph", "mph"), False), (("mph", "%"), True), (("mph", ""), True), (("", ""), True)],
+)
+def test_channels_are_pooled_only_where_all_are_known_to_have_one_unit(units, differ):
+    assert units_differ([Channel(str(i), unit) for i, unit in enumerate(units)]) is differ
+
+
+def test_a_task_makes_the_channels_it_does_not_name_covariates():
+    temperature, humidity = with_targets(
+        (weather.TEMPERATURE, weather.KNOWN), ("humidity",), where="task.forecast.target"
+    )
+    assert (temperature.role, humidity.role) == ("covariate", "target")
+    assert not humidity.known_in_advance
+    kept = with_targets((weather.TEMPERATURE, weather.KNOWN), (), where="")
+    assert kept == (weather.TEMPERATURE, weather.KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (("humidty",), r"names the target 'humidty', .* Did you mean 'humidity'\?"),
+        (("humidity", "humidity"), "names the target 'humidity' twice"),
+    ],
+)
+def test_a_wrong_target_is_refused(targets, message):
+    with pytest.raises(DataError, match=message):
+        with_targets((weather.TEMPERATURE, weather.HUMIDITY), targets, where="task.forecast.target")
+
+
+def test_details_of_other_channels_are_refused():
+    with pytest.raises(DataError, match="its details are of temperature, rain"):
+        weather.stations(Channel("rain", "mm"))
+
+
+def test_a_container_without_a_target_is_refused():
+    data = weather.stations()
+    covariates = tuple(Channel(name, "", role="covariate") for name in data.channels)
+    with pytest.raises(DataError, match="all channels .* are covariates"):
+        replace(data, channel_details=covariates)

@@ -21,8 +21,8 @@ FORMATS = ("csv", "parquet", "json")
 _SAME_FRAME_M = 1.0
 """The most metres by which degrees and metres of the same fixes may differ to be of one frame."""
 _COLUMNS = [
-    "sample", "place", "step", "channel", "channel_name", "time", "timestamp", "value", "lon", "lat", "label", "rank",
-    "answer", "probability", "q05", "q50", "q95", "unread",
+    "sample", "place", "step", "channel", "channel_name", "time", "timestamp", "value", "unit", "lon", "lat",
+    "label", "rank", "answer", "probability", "q05", "q50", "q95", "unread",
 ]  # fmt: skip
 
 
@@ -34,10 +34,10 @@ def prediction_table(
     step: counts from the first wanted step. channel, channel_name: the last axis of the values, -1 for a class. time:
     seconds since 1970 UTC (milliseconds where fixes are less than a second apart, and from the first frame of a clip).
     timestamp: the time in ISO 8601 in the time zone of the data, for an event that predicted from its gap; none for
-    clips. value: in the unit of the data; lon, lat: degrees of a predicted position, where the data have degrees.
-    answer, rank, probability: an option, its rank (1 is the most likely) and its probability, where the model has one.
-    q05, q50, q95: quantiles, where the model has them or draws. unread: whether the answer of a language model could
-    not be read.
+    clips. value: in the unit of the data; unit: that of the channel, of graphs and grids. lon, lat: degrees of a
+    predicted position, where the data have degrees. answer, rank, probability: an option, its rank (1 is the most
+    likely) and its probability, where the model has one. q05, q50, q95: quantiles, where the model has them or draws.
+    unread: whether the answer of a language model could not be read.
     """
     frame = build_score_table(samples, [prediction.with_quantiles(QUANTILES) for prediction in predictions])
     if not len(frame):
@@ -48,6 +48,8 @@ def prediction_table(
         channel_name=_channel_names(samples, owner, frame["channel"].to_numpy()),
         timestamp=np.array(_timestamps(samples, owner, frame), dtype=object),
     )
+    if samples[0].kind in ("graph", "grid"):
+        frame = frame.assign(unit=_units(samples, owner, frame["channel"].to_numpy()))
     degrees = _degrees(samples, predictions, owner, frame)
     if np.isfinite(degrees).any():
         frame = frame.assign(lon=degrees[:, 0], lat=degrees[:, 1])
@@ -60,6 +62,12 @@ def _channel_names(
 ) -> list[str]:
     names = [(*sample.side.channels, "class") for sample in samples]
     return [names[i][at] for i, at in zip(owner.tolist(), channel.tolist(), strict=True)]
+
+
+def _units(samples: Sequence[Sample], owner: Int64[np.ndarray, " row"], channel: np.ndarray) -> list[str]:
+    """The unit of each row; none for a class."""
+    units = [(*(one.unit for one in sample.side.described_channels), "") for sample in samples]
+    return [units[i][at] for i, at in zip(owner.tolist(), channel.tolist(), strict=True)]
 
 
 def _timestamps(

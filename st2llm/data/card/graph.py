@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.card.base import Card, file_and_key, step_seconds
+from st2llm.data.card.channels import ChannelKeys
 from st2llm.data.card.delimited import DelimitedText
 from st2llm.data.card.side import SideRule
 from st2llm.data.card.time import ReadingTimeOrColumn
@@ -79,18 +80,18 @@ class EdgeRule(Settings):
         return self
 
 
-class GraphCard(Card, DelimitedText):
+class GraphCard(ChannelKeys, Card, DelimitedText):
     """Readings at fixed places.
 
     values: csv, parquet, `file.npz:key`, npy, `file.h5:key` (of pandas or plain), or a folder that Hugging Face
     `datasets` saved (`folder:train`). A list of tables is concatenated; a mapping has a table for each place.
     layout: `wide` has a column for each place; `long` has a row for each reading, with the columns `time`, `place` and
-    `channels`. ignore: columns that are not readings. start: the first timestamp, where the file has none. null: the
-    value that stands for a missing reading. duplicates: how rows with equal timestamps are resolved; by default they
-    are an error. steps: the number of steps to keep, from the first. standardise: the number of first steps whose mean
-    and standard deviation standardise the values of each place and channel. missing: texts that stand for a missing
-    number, besides the empty cell. separator, decimal, encoding: see DelimitedText. These four keys apply to the csv
-    files of values, nodes and edges.
+    `channels`. ignore: columns that are not readings. start: the first timestamp, where the file has
+    none. null: the value that stands for a missing reading. duplicates: how rows with equal timestamps are resolved; by
+    default they are an error. steps: the number of steps to keep, from the first. standardise: the number of first
+    steps whose mean and standard deviation standardise the values of each place and channel. missing: texts that stand
+    for a missing number, besides the empty cell. separator, decimal, encoding: see DelimitedText. These four keys apply
+    to the csv files of values, nodes and edges.
     """
 
     kind: Literal["graph"]
@@ -98,9 +99,6 @@ class GraphCard(Card, DelimitedText):
     layout: Literal["wide", "long"] = "wide"
     time: ReadingTimeOrColumn = None
     place: str | None = Field(None, description="the column of places of a long table")
-    channels: list[str] | None = Field(
-        None, description="columns of a long table that are channels, or names of the channels"
-    )
     ignore: list[str] = Field(default_factory=list)
     freq: str = Field(description="the step, such as 5min")
     start: str | None = None

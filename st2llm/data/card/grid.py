@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.card.base import Card, file_and_key, step_seconds
+from st2llm.data.card.channels import ChannelKeys
 from st2llm.data.card.side import SideRule
 
 ROLES = ("time", "row", "col", "node", "channel")
@@ -45,7 +46,7 @@ class Coarsen(Settings):
     cols: int = Field(1, ge=1, description="columns of a block")
 
 
-class GridCard(Card):
+class GridCard(ChannelKeys, Card):
     """Readings on a raster.
 
     values: a NetCDF or GRIB file, a Zarr folder or zip, `file.npz:key`, npy, or a pickle of an array; several files are
@@ -69,7 +70,6 @@ class GridCard(Card):
     time: str | None = None
     freq: str
     start: str | None = None
-    channels: list[str] | None = Field(None, description="names of the channels")
     rows: Axis | list[float] | None = None
     cols: Axis | list[float] | None = None
     space: Literal["degrees", "metres", "cells"] | None = Field(None, description="the unit of rows and cols")

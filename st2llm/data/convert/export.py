@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from st2llm.data.card.channels import CHANNEL_KEYS
 from st2llm.errors import DataError
 from st2llm.types import Container, Events, Grid, SensorGraph, Trajectory, Video
 
@@ -49,10 +50,15 @@ def to_xarray(data: SensorGraph | Grid) -> xr.DataArray:
 
     Dimensions of a graph: time, place, channel, with the coordinates lon, lat, x and y along place, as far as they are
     known. Dimensions of a grid: time, row, col, channel, with y along row and x along col (degrees north and east where
-    the grid is in degrees).
+    the grid is in degrees). Where the data describe their channels, unit, quantity, role and known are coordinates
+    along channel, as in the key `channels` of a card.
     """
     time = data.time.astype("datetime64[s]").astype("datetime64[ns]")
     coords: dict[str, Any] = {"time": time, "channel": list(data.channels)}
+    if data.channel_details:
+        keys = [(one.unit, one.quantity, one.role, one.known_in_advance) for one in data.channel_details]
+        columns = zip(CHANNEL_KEYS, zip(*keys, strict=True), strict=True)
+        coords |= {name: ("channel", list(column)) for name, column in columns}
     if isinstance(data, SensorGraph):
         dims: tuple[str, ...] = ("time", "place", "channel")
         coords |= {"place": list(data.places), "label": ("place", list(data.labels))}

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from st2llm.data.card.channels import CHANNEL_KEYS
 from st2llm.data.convert.frames import plain_table, recognised, with_time_column, zone_of
 from st2llm.data.convert.graph import step_of
 from st2llm.data.convert.memory_files import build_from_memory
@@ -37,7 +38,8 @@ def grid_from_xarray(
     if variable is not None:
         settings["variable"] = variable
     if "channel" in data.dims and "channel" in data.coords:
-        settings["channels"] = [str(name) for name in data["channel"].to_numpy()]
+        settings["channels"] = _channels(data, one_unit="unit" in (card or {}))
+        data = data.drop_vars(_channel_keys(data))
     return _build(_plain_dataset(data), settings, freq, card)
 
 
@@ -69,6 +71,26 @@ def grid_from_pandas(
     dataset = _gridded(frame, axes)
     settings["variable"] = [str(name) for name in dataset.data_vars]
     return _build(dataset, settings, freq, card)
+
+
+def _channels(
+    data: xr.Dataset | xr.DataArray, *, one_unit: bool
+) -> list[str] | dict[str, dict[str, str | bool]]:
+    """The key `channels` of a card: names, with what each measures where `to_xarray` wrote that."""
+    names = [str(name) for name in data["channel"].to_numpy()]
+    keys = _channel_keys(data)
+    if one_unit or "unit" not in keys:
+        return names
+    columns = [data[key].to_numpy().tolist() for key in keys]
+    return {
+        name: dict(zip(keys, row, strict=True))
+        for name, row in zip(names, zip(*columns, strict=True), strict=True)
+    }
+
+
+def _channel_keys(data: xr.Dataset | xr.DataArray) -> list[str]:
+    """The keys of channels among the coordinates."""
+    return [key for key in CHANNEL_KEYS if key in data.coords and data[key].dims == ("channel",)]
 
 
 def _build(dataset: xr.Dataset, settings: dict[str, Any], freq: str | None, card: Card) -> Grid:

@@ -68,8 +68,15 @@ def _common(data: SensorGraph | Grid) -> dict[str, Any]:
         "step_s": data.freq_s,
         "unit": data.unit,
         "quantity": data.quantity,
-        "channels": list(data.channels),
+        "channels": _channels(data),
     }
+
+
+def _channels(data: SensorGraph | Grid) -> list[str]:
+    """The names of the channels, with what each measures where the data say so."""
+    if not data.channel_details:
+        return list(data.channels)
+    return [f"{channel.name}: {channel.label}, {channel.role}" for channel in data.channel_details]
 
 
 def _edges(data: SensorGraph) -> tuple[Edges, str]:

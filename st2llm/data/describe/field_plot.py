@@ -47,7 +47,15 @@ def draw_grid(figure: Figure, data: Grid) -> None:
     figure.suptitle(f"{data.name}: {_quantity(data)}, {rows} x {cols} cells, {_period(data)}", fontsize=12)
 
 
+def _unit(data: FieldData) -> str:
+    """The unit of the first channel, which the plots show."""
+    return data.described_channels[0].unit if data.channels else data.unit
+
+
 def _quantity(data: FieldData) -> str:
+    if data.channel_details:
+        others = f", first of {len(data.channels)} channels" if len(data.channels) > 1 else ""
+        return f"{data.channel_details[0].label}{others}"
     channel = (
         f" ({data.channels[0]}, first of {len(data.channels)} channels)" if len(data.channels) > 1 else ""
     )
@@ -68,7 +76,7 @@ def _series(axes: Axes, data: FieldData, shown: Float64[np.ndarray, " time"], ti
         shown, local = nan_mean(shown[:whole].reshape(-1, day), axis=1), local[:whole:day]
         title += ", daily means"
     axes.plot(local, shown, color=INK, linewidth=0.8)
-    axes.set(title=title, ylabel=data.unit)
+    axes.set(title=title, ylabel=_unit(data))
     axes.margins(x=0.005)
     date_ticks(axes)
 
@@ -78,9 +86,9 @@ def _profile(axes: Axes, data: FieldData, whole: Float64[np.ndarray, " time"]) -
     slots, weekday = data.calendar.step_of_day, data.calendar.day_of_week
     if data.freq_s >= 28 * DAY_S or data.freq_s == MONTH_S:
         months = calendar.local_times(data.time, data.timezone).month.to_numpy() - 1
-        _cycle(axes, months, whole, MONTHS, "mean year", data.unit)
+        _cycle(axes, months, whole, MONTHS, "mean year", _unit(data))
     elif data.freq_s >= DAY_S:
-        _cycle(axes, weekday, whole, DAYS, "mean week", data.unit)
+        _cycle(axes, weekday, whole, DAYS, "mean week", _unit(data))
     else:
         colours = [*matplotlib.colormaps["viridis"](np.linspace(0, 0.65, 5)).tolist(), "#e67e22", "#c0392b"]
         for day, name in enumerate(DAYS):
@@ -92,7 +100,7 @@ def _profile(axes: Axes, data: FieldData, whole: Float64[np.ndarray, " time"]) -
         axes.set(
             title="mean day, by weekday",
             xlabel="local hour",
-            ylabel=data.unit,
+            ylabel=_unit(data),
             xlim=(0, 24),
             xticks=range(0, 25, 4),
         )
@@ -126,7 +134,7 @@ def _raster(axes: Axes, data: Grid, values: np.ndarray, title: str, colours: str
         vmin=limits[0], vmax=limits[1],
     )  # fmt: skip
     names = ("degrees east", "degrees north") if layout.unit == "degrees" else _axis_names(layout.unit)
-    axes.set(title=f"{title}{f' ({data.unit})' if data.unit else ''}", xlabel=names[0], ylabel=names[1])
+    axes.set(title=f"{title}{f' ({_unit(data)})' if _unit(data) else ''}", xlabel=names[0], ylabel=names[1])
     axes.figure.colorbar(shown, ax=axes, shrink=0.8)
 
 
@@ -160,13 +168,13 @@ def _histogram(axes: Axes, data: Grid, values: np.ndarray) -> None:
     axes.hist(finite, bins=40, color=INK)
     zero = float((finite == 0).mean())
     axes.set(
-        title=f"values{f', {zero:.0%} of them 0' if zero > 0.01 else ''}", xlabel=data.unit, yscale="log"
+        title=f"values{f', {zero:.0%} of them 0' if zero > 0.01 else ''}", xlabel=_unit(data), yscale="log"
     )
     axes.set_ylabel("readings")
 
 
 def _places(axes: Axes, data: SensorGraph) -> None:
-    axes.set_title(f"places and {len(data.edges.weight)} edges; colour: mean {data.unit}")
+    axes.set_title(f"places and {len(data.edges.weight)} edges; colour: mean {_unit(data)}")
     if data.xy is None:
         empty_panel(axes, "no coordinates")
         return

@@ -126,9 +126,12 @@ def _dashed(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _unit(sample: Sample, channel: int) -> str:
-    """The unit of the values, else the name of the channel."""
-    names = sample.side.channels
-    return sample.side.unit or (names[channel] if channel < len(names) else "")
+    """The unit of a channel's values, else the name of the channel; both where channels differ."""
+    described = sample.side.described_channels
+    if channel >= len(described):
+        return sample.side.unit
+    details = described[channel]
+    return details.label if sample.side.channel_details else details.unit or details.name
 
 
 def _predicted_line(

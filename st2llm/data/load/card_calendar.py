@@ -41,11 +41,12 @@ def with_future_steps(
 ) -> SensorGraph | Grid:
     """The graph or grid with `steps` empty steps after the last one that has a reading.
 
-    Rows without readings at the end of the file count among them. The calendar and the covariates of the card go on as
-    far as their files do.
+    Rows without readings at the end of the file count among them. The calendar, the covariates of the card and channels
+    that are known in advance go on as far as their files do.
     """
     step = RegularStep(data.name, card.freq, data.freq_s, data.timezone)
-    time, values = step.with_future(data.time, data.values, steps)
+    ahead = [i for i, channel in enumerate(data.channel_details) if channel.known_in_advance]
+    time, values = step.with_future(data.time, data.values, steps, ahead)
     weather = card.side.weather if card.side is not None else None
     columns = join_weather(weather, files[weather.file], time, card.timestamp_zone)[0] if weather else {}
     return replace(

@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 
 from st2llm.data import positions
 from st2llm.data.card import GraphCard, NodeTable
+from st2llm.data.card.channels import field_quantity, field_unit
 from st2llm.data.load import edges, provenance
 from st2llm.data.load.card_calendar import field_calendar
 from st2llm.data.load.regular_steps import RegularStep
@@ -58,9 +59,10 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         card.timestamp_zone,
         FieldPositions(places.lonlat, places.given_xy, DocumentPlaces.of(places.ids, places.labels)),
     )
+    details = card.channel_details
     return SensorGraph(
         name=card.name,
-        unit=card.unit,
+        unit=field_unit(card, details),
         timezone=card.timezone,
         freq_s=card.freq_s,
         values=values,
@@ -74,7 +76,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         lonlat=places.lonlat,
         xy=places.xy,
         description=card.description,
-        quantity=card.quantity,
+        quantity=field_quantity(card, details),
         default_task=dict(card.default_task),
         provenance=provenance.provenance_of(
             card, files, (*readings.steps, *null_steps, *time_steps, *scale_steps, *edge_steps, *side.steps)
@@ -83,6 +85,7 @@ def build(card: GraphCard, files: dict[str, Path]) -> SensorGraph:
         covariates=side.readings,
         place_texts=side.place_texts,
         documents=side.documents,
+        channel_details=details,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.data.card import GridCard, file_and_key
+from st2llm.data.card.channels import field_quantity, field_unit
 from st2llm.data.load import provenance
 from st2llm.data.load.card_calendar import field_calendar
 from st2llm.data.load.regular_steps import RegularStep
@@ -18,7 +19,7 @@ from st2llm.data.read.local_time import check_increasing
 from st2llm.data.read.rasters import Raster
 from st2llm.data.windows.nodes import cell_centres, mesh
 from st2llm.errors import DataError
-from st2llm.types import Grid, Layout
+from st2llm.types import Channel, Grid, Layout, units_differ
 
 Values = Float64[np.ndarray, "time row col channel"]
 
@@ -45,6 +46,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
             f"{card.name}: no cell has a reading at any time. Correct `null`, `outside` or `subset`."
         )
     channels = _channels(card, raster, values)
+    details = card.channel_details or _details_of_file(card, raster, channels)
     layout = Layout(rows, cols, raster.space)
     lonlat, _ = cell_centres(layout)
     xy = mesh(layout.cols, layout.rows) if layout.unit == "metres" else None
@@ -57,7 +59,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
     )
     return Grid(
         name=card.name,
-        unit=card.unit or raster.unit,
+        unit=field_unit(card, details, "".join(raster.units[:1])),
         timezone=card.timezone,
         freq_s=card.freq_s,
         values=values,
@@ -67,7 +69,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         calendar=field_calendar(card, time, card.freq_s),
         split=card.plan(),
         description=card.description,
-        quantity=card.quantity,
+        quantity=field_quantity(card, details),
         default_task=dict(card.default_task),
         provenance=provenance.provenance_of(
             card,
@@ -90,6 +92,7 @@ def build(card: GridCard, files: dict[str, Path]) -> Grid:
         covariates=side.readings,
         place_texts=side.place_texts,
         documents=side.documents,
+        channel_details=details,
     )
 
 
@@ -101,6 +104,14 @@ def _channels(card: GridCard, raster: Raster, values: Values) -> tuple[str, ...]
             f"{card.name}: `channels` names {len(channels)}, but the values have {values.shape[3]}."
         )
     return channels
+
+
+def _details_of_file(card: GridCard, raster: Raster, channels: tuple[str, ...]) -> tuple[Channel, ...]:
+    """The channels with the units that the file states, where these differ and the card states none; else none."""
+    if card.unit or len(raster.units) != len(channels):
+        return ()
+    details = tuple(Channel(name, unit) for name, unit in zip(channels, raster.units, strict=True))
+    return details if units_differ(details) and any(raster.units) else ()
 
 
 def _concatenate_in_time(card: GridCard, parts: list[Raster]) -> tuple[Raster, list[str]]:

@@ -1,5 +1,6 @@
 """Puts readings at one constant step: seconds in UTC, or calendar months in the time zone of the data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +106,25 @@ class RegularStep:
         return stamps, full, [*done, f"put {where}: {count - len(time)} of {count} steps had no row"]
 
     def with_future(
-        self, time: Int64[np.ndarray, " time"], values: Float64[np.ndarray, "time ..."], steps: int
+        self,
+        time: Int64[np.ndarray, " time"],
+        values: Float64[np.ndarray, "time ..."],
+        steps: int,
+        ahead: Sequence[int] = (),
     ) -> tuple[Int64[np.ndarray, " longer"], Float64[np.ndarray, "longer ..."]]:
-        """The steps up to the last one with a reading, and `steps` empty ones after it."""
-        has_reading = np.isfinite(values).reshape(len(values), -1).any(axis=1)
+        """The steps up to the last one with a reading, and `steps` empty ones after it.
+
+        ahead: indices along the last axis of what is known in advance. Its readings do not count as the last ones, and
+        are kept in the steps after these.
+        """
+        past = np.delete(values, list(ahead), axis=-1)
+        has_reading = np.isfinite(past).reshape(len(values), -1).any(axis=1)
         known = int(np.flatnonzero(has_reading)[-1]) + 1 if has_reading.any() else len(values)
-        empty = np.full((steps, *values.shape[1:]), np.nan)
-        return self.from_start(int(time[0]), known + steps), np.concatenate([values[:known], empty])
+        longer = np.full((known + steps, *values.shape[1:]), np.nan)
+        longer[:known] = values[:known]
+        coming = values[known : known + steps]
+        longer[known : known + len(coming)][..., list(ahead)] = coming[..., list(ahead)]
+        return self.from_start(int(time[0]), len(longer)), longer
 
     def _rows(self, time: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
         measured = _measured_step(time)

@@ -25,7 +25,7 @@ class Raster:
     """The content of a raster file.
 
     time: seconds UTC, or None where the file has no times. rows, cols: coordinates in the unit `space` ('degrees',
-    'metres' or 'cells'). names: the names of the channels, where the file has them. missing: how many values the file's
+    'metres' or 'cells'). names, units: of the channels, where the file has them. missing: how many values the file's
     own attributes call missing, by reason. projection: the CF name of the grid mapping whose coordinates rows and
     columns are; '' for longitude and latitude, and where the file does not say.
     """
@@ -36,7 +36,7 @@ class Raster:
     space: str
     values: Float64[np.ndarray, "time row col channel"]
     names: tuple[str, ...] = ()
-    unit: str = ""
+    units: tuple[str, ...] = ()
     missing: Mapping[str, int] = field(default_factory=dict)
     projection: str = ""
 
@@ -257,7 +257,7 @@ def _from_dataset(card: GridCard, dataset: xr.Dataset, path: Path) -> Raster:
         space,
         values,
         tuple(channel_names),
-        _unit(dataset[names[0]]),
+        tuple(_unit(dataset[name]) for name in channel_names) or (_unit(dataset[names[0]]),),
         missing,
         projection,
     )

@@ -29,6 +29,11 @@ def cut_parts(data: Container, task: Task, *, stride: int = 1, context: bool = F
         raise DataError(f"The stride between windows must be at least 1 step, but it is {stride}.")
     if isinstance(data, SensorGraph | Grid):
         return field.split_field(data, task, stride=stride, context=context)
+    if targets := getattr(task, "target", ()):
+        raise DataError(
+            f"task.{task.type}.target names {', '.join(targets)}, but only graphs and grids have channels to choose "
+            f"from. Leave `target` out."
+        )
     if isinstance(data, list) and data and all(isinstance(clip, Video) for clip in data):
         return video.split_clips([clip for clip in data if isinstance(clip, Video)], task, stride)
     if isinstance(data, Events):

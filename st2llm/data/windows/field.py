@@ -13,7 +13,18 @@ from st2llm.data import calendar
 from st2llm.data.windows.nodes import NodeField, node_field
 from st2llm.errors import DataError
 from st2llm.tasks import Forecast, Task
-from st2llm.types import DAY_S, Calendar, Grid, Sample, SensorGraph, Side, last_known_time
+from st2llm.types import (
+    DAY_S,
+    Calendar,
+    Channel,
+    Grid,
+    Sample,
+    SensorGraph,
+    Side,
+    last_known_time,
+    with_targets,
+)
+from st2llm.types.side import common_quantity, common_unit
 
 _TASK_TYPES = ("forecast", "impute", "interpolate", "krige")
 
@@ -63,17 +74,34 @@ class FieldWindows(Sequence[Sample]):
             "" if isinstance(self.task, Forecast) else f" {self.task!r}"
         )  # what the name leaves out, such as seeds
         identity = (
-            f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}\n"
+            f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}"
+            f"{''.join(f' {c.name}:{c.role}:{c.known_in_advance}' for c in self.channels)}\n"
         )
         return hashlib.sha256(identity.encode() + self.starts.astype("<i8").tobytes()).hexdigest()
+
+    @cached_property
+    def channels(self) -> tuple[Channel, ...]:
+        """What each channel is in this task; empty where all are targets in one unit."""
+        return task_channels(self.data, self.task)
+
+    @cached_property
+    def _is_target(self) -> Bool[np.ndarray, " channel"]:
+        roles = [channel.role == "target" for channel in self.channels]
+        return np.array(roles or [True] * len(self.data.channels))
+
+    @cached_property
+    def _is_known(self) -> Bool[np.ndarray, " channel"]:
+        """The covariates that are known in advance."""
+        known = [channel.known_in_advance for channel in self.channels]
+        return np.array(known or [False] * len(self.data.channels))
 
     def _sample(self, start: int) -> Sample:
         data, field = self.data, self.field
         span = slice(start, start + self.task.length)
         raw, time = field.values[span], data.time[span]
         hidden = self._hidden(int(time[0]))
-        visible = np.isfinite(raw) & ~hidden
-        wanted = self._wanted(hidden, raw)
+        visible = np.isfinite(raw) & ~(hidden & ~self._is_known)
+        wanted = self._wanted(hidden & self._is_target, raw)
         wanted_s = time[wanted.any(axis=(1, 2))]
         first, end = int(wanted_s[0]), int(wanted_s[-1]) + data.freq_s
         side = self._side(span, hidden, first, end)
@@ -92,8 +120,11 @@ class FieldWindows(Sequence[Sample]):
         )
 
     def _hidden(self, begin: int) -> Bool[np.ndarray, "time node channel"]:
-        """The entries that the task hides in the window that begins at `begin`, among places that have readings."""
-        present = np.flatnonzero(self.field.alive.any(axis=1))
+        """The entries that the task hides in the window that begins at `begin`, among places with a target.
+
+        A covariate is hidden where the targets are; what is known in advance of it is shown nevertheless.
+        """
+        present = np.flatnonzero(self.field.alive[:, self._is_target].any(axis=1))
         length, (node, channel) = self.task.length, self.field.alive.shape
         hidden = np.zeros((length, node, channel), dtype=bool)
         hidden[:, present] = self.task.hidden((length, len(present), channel), f"{self.data.name} {begin}")
@@ -118,14 +149,14 @@ class FieldWindows(Sequence[Sample]):
         all_hidden = (hidden | ~field.alive).all(axis=(1, 2))
         return Side(
             dataset=data.name,
-            unit=data.unit,
+            unit=common_unit(self.channels) if self.channels else data.unit,
             timezone=data.timezone,
             freq_s=data.freq_s,
             calendar=Calendar(days.step_of_day[span], days.day_of_week[span], days.holiday[span]),
             labels=field.labels,
             neighbours=field.neighbours,
             description=data.description,
-            quantity=data.quantity,
+            quantity=common_quantity(self.channels) if self.channels else data.quantity,
             notes=tuple(note.text for note in data.notes if note.start < end and note.end > first),
             channels=data.channels,
             layout=field.layout,
@@ -141,6 +172,7 @@ class FieldWindows(Sequence[Sample]):
                 for feature in data.covariates
             ),
             place_texts=data.place_texts,
+            channel_details=self.channels,
         )
 
 
@@ -169,7 +201,9 @@ def split_field(
         )
     edges, steps = boundaries(data), len(data.time)
     field = node_field(data, training_steps=edges[1])
-    if task.type == "krige" and field.alive.any(axis=1).sum() < 2:
+    targets = [i for i, channel in enumerate(task_channels(data, task)) if channel.role == "target"]
+    has_target = field.alive[:, targets or slice(None)].any(axis=1)
+    if task.type == "krige" and has_target.sum() < 2:
         raise DataError(
             f"{data.name} has one place with readings, but krige hides one and shows others. Use data with more places."
         )
@@ -189,13 +223,24 @@ def split_field(
                 "window."
             )
         parts.append(FieldWindows(data, task, starts, field))
-    if not field.alive.any():
+    if not has_target.any():
         raise DataError(
             f"{data.name} has no reading in the {edges[1]} steps of its training part, so no place can be predicted. "
             f"Give `split.train` a larger share, or leave the empty steps out."
         )
     train, validation, test = parts
     return train, validation, test
+
+
+def task_channels(data: SensorGraph | Grid, task: Task) -> tuple[Channel, ...]:
+    """What each channel is in a task: the card's roles, unless the task names its targets.
+
+    Empty where all channels are targets in one unit. Raises DataError for a target that is no channel.
+    """
+    targets = getattr(task, "target", ())
+    if not targets:
+        return data.channel_details
+    return with_targets(data.described_channels, targets, where=f"{data.name}: task.{task.type}.target")
 
 
 def boundaries(data: SensorGraph | Grid) -> tuple[int, int, int, int]:

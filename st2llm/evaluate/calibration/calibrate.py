@@ -103,7 +103,7 @@ def _with_many_seeds(suite: Suite, settings: CalibrationSettings) -> Suite:
 def _resampled(run: Path, suite: Suite, settings: CalibrationSettings) -> dict[str, Any]:
     """A/A comparisons and power from the scores of the run."""
     card = read_json(run / "run.json")
-    arms = load_arms(RunStore(run), suite, suite.tasks[0].name, card["data"]["timezone"])
+    arms = load_arms(RunStore(run), suite, suite.tasks[0].name, card["data"])
     table = score_table_of(arms, read_table(run / "scores.parquet"))
     metric = suite.primary_metric
     pairs = [(one, other) for i, one in enumerate(arms.predictors) for other in arms.predictors[i + 1 :]]

@@ -8,7 +8,7 @@ from st2llm.evaluate.calibration.figure import coverage_figure
 from st2llm.evaluate.report.formats import format_gain_size
 from st2llm.evaluate.run_folder.reading import read_json
 from st2llm.files import write_atomically
-from st2llm.metrics import HIGHER_IS_BETTER
+from st2llm.metrics import is_higher_better
 
 _VERDICTS = ("helped", "hurt", "equivalent", "unclear")
 
@@ -25,7 +25,7 @@ def write_page(folder: Path) -> None:
 
 def markdown(content: Mapping[str, Any]) -> str:
     """The page as Markdown."""
-    suite, relative = content["suite"], content["suite"]["metric"] not in HIGHER_IS_BETTER
+    suite, relative = content["suite"], not is_higher_better(content["suite"]["metric"])
     dirty = " with uncommitted changes" if content["dirty"] else ""
     parts = [
         f"# Calibration of the gain: {suite['data']}",

@@ -166,10 +166,10 @@ def _planted(arm: BlockTotals, metric: str, gain: float) -> BlockTotals:
     if total is None or gain == 0:
         return arm
     rows, counts = arm.sums[total], arm.counts[total]
-    if metric in metrics.HIGHER_IS_BETTER:
+    if metrics.is_higher_better(metric):
         changed = rows + gain * counts
     else:
-        changed = rows * ((1 - gain) ** 2 if metric == "rmse" else 1 - gain)
+        changed = rows * ((1 - gain) ** 2 if metric.startswith("rmse") else 1 - gain)
     return BlockTotals({**arm.sums, total: changed}, arm.counts)
 
 

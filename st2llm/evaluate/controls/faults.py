@@ -21,25 +21,29 @@ _MAX_LENGTH = {"spike": 1, "stuck": 12, "drift": 24, "noise": 12, "zero": 12}
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault in steps [start, stop) of one node. kind: one of KINDS, or as documented."""
+    """A fault in steps [start, stop) of one node. kind: one of KINDS, or as documented. channel: None for all."""
 
     kind: str
     node: int
     start: int
     stop: int
+    channel: int | None = None
 
 
 def inject_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[SensorGraph, tuple[Fault, ...]]:
     """The data with `count` faults in the test part, of all kinds in turn, at least two steps apart at a place.
+
+    They are in the first channel that the data card makes a target.
 
     The magnitude of a fault is relative to the standard deviation of the place's readings before the test part. Raises
     DataError where so many faults do not fit.
     """
     rng = np.random.default_rng(seed)
     begin = int(boundaries(data)[2])
+    channel = [described.role for described in data.described_channels].index("target")
     values, steps = data.values.copy(), len(data.time)
     taken = np.zeros(values.shape[:2], dtype=bool)
-    spread = np.nanstd(values[:begin, :, 0], axis=0)
+    spread = np.nanstd(values[:begin, :, channel], axis=0)
     faults: list[Fault] = []
     for _ in range(100 * count):
         if len(faults) == count:
@@ -49,7 +53,7 @@ def inject_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[Sens
         node = int(rng.integers(values.shape[1]))
         start = int(rng.integers(begin, max(begin + 1, steps - length)))
         span = slice(max(begin, start - 2), start + length + 2)
-        before = values[start : start + length, node, 0]
+        before = values[start : start + length, node, channel]
         if (
             taken[span, node].any()
             or len(before) < length
@@ -60,9 +64,10 @@ def inject_faults(data: SensorGraph, count: int, *, seed: int = 0) -> tuple[Sens
         after = _faulty_readings(kind, before, spread[node], rng)
         if np.abs(after - before).max() < 0.25 * spread[node]:
             continue  # too small to be detected
-        values[start : start + length, node, 0] = after
+        values[start : start + length, node, channel] = after
         taken[span, node] = True
-        faults.append(Fault(kind, node, start, start + length))
+        several = values.shape[2] > 1
+        faults.append(Fault(kind, node, start, start + length, channel if several else None))
     if len(faults) < count:
         raise DataError(
             f"{data.name}: {count} faults do not fit into the {steps - begin} steps of its test part, but only "

@@ -258,7 +258,7 @@ def _label(run: RunResults, task: str) -> str:
 
 
 def _error(run: RunResults) -> str:
-    unit = metric_unit(run.primary, str(run.data.get("unit") or ""))
+    unit = metric_unit(run.primary, run.unit_of(run.primary))
     return metric_name(run.primary) + (f" in {unit}" if unit else "")
 
 

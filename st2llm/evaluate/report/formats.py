@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping
 
-from st2llm.metrics import PATH_METRICS
+from st2llm.metrics import PATH_METRICS, SCALED_METRICS, split_metric
 
 MINUS = "\N{MINUS SIGN}"
 MISSING = "\N{EN DASH}"
 """The text of a missing value."""
+SCALED_UNIT = "SD"
+"""The unit of errors that are divided by the standard deviation of their channel in training."""
 
 
 METRIC_NAMES: Mapping[str, str] = {
@@ -21,6 +23,9 @@ METRIC_NAMES: Mapping[str, str] = {
     "minfde_m": "best draw's FDE",
     "energy_m": "energy score",
     "cover90": "in its 90 %",
+    "mae_scaled": "scaled MAE",
+    "rmse_scaled": "scaled RMSE",
+    "crps_scaled": "scaled CRPS",
 }
 """Names of metrics that are not their key in capitals."""
 PERCENT_METRICS = frozenset({"acc@1", "acc@5", "acc@10", "cover90"})
@@ -37,12 +42,17 @@ IMPUTATION_NAMES: Mapping[str, str] = {
 
 
 def metric_name(key: str) -> str:
-    """The name of a metric: `MAE`, `Acc@1`, `ADE`."""
-    return METRIC_NAMES.get(key, key.upper())
+    """The name of a metric: `MAE`, `Acc@1`, `ADE`; of one channel: `MAE of temperature`."""
+    base, channel = split_metric(key)
+    name = METRIC_NAMES.get(base, base.upper())
+    return f"{name} of {channel.replace('_', ' ')}" if channel else name
 
 
 def metric_unit(key: str, unit: str) -> str:
-    """The unit of a metric: that of the data, or its own; '' where it has none."""
+    """The unit of a metric: that of the data or channel, or its own; '' where it has none."""
+    key = split_metric(key)[0]
+    if key in SCALED_METRICS:
+        return SCALED_UNIT
     if key in ("ade_m", "fde_m", *PATH_METRICS):
         return unit or "units of the map"
     if key in PERCENT_METRICS:
@@ -52,7 +62,7 @@ def metric_unit(key: str, unit: str) -> str:
 
 def format_score(key: str, value: float | None) -> str:
     """A metric's value in its unit: shares in percent, all else as `figure`."""
-    if key in PERCENT_METRICS and value is not None and math.isfinite(value):
+    if split_metric(key)[0] in PERCENT_METRICS and value is not None and math.isfinite(value):
         return f"{100 * value:.2f}"
     return format_number(value)
 

@@ -30,10 +30,11 @@ from st2llm.evaluate.report.protocol import block_name, draw_rule, imputation_na
 from st2llm.evaluate.report.verdict import Verdict, compute_verdict, control_outcome, llm_name
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
+from st2llm.evaluate.scoring.channels import ChannelScales
 from st2llm.evaluate.scoring.errors import mean_errors
 from st2llm.evaluate.scoring.gains.outcome import gain_outcome, shortage
 from st2llm.evaluate.scoring.records import best_text_arm
-from st2llm.metrics import VALUE_METRICS
+from st2llm.metrics import VALUE_METRICS, split_metric
 from st2llm.predict.answer_counts import CATEGORIES, CATEGORY_DESCRIPTIONS
 
 ANSWER_CATEGORIES = tuple(
@@ -82,9 +83,12 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
     rows = results.pooled(task)
     verdict = compute_verdict(results, task)
     last = task == results.tasks[-1]
-    names = tuple(dict.fromkeys([results.primary, *(name for row in rows for name in row.measured)]))
+    names = _shown_metrics(results, rows)
+    channels = ChannelScales.from_json(results.data)
     by_predictor = {
-        row.predictor: mean_errors(results.files("predictions", row.predictor, task, suffix=".parquet"))
+        row.predictor: mean_errors(
+            results.files("predictions", row.predictor, task, suffix=".parquet"), channels
+        )
         for row in rows
     }
     errors = {name: mean_error for name, mean_error in by_predictor.items() if mean_error is not None}
@@ -119,6 +123,13 @@ def _task(results: RunResults, task: str, *, number: int) -> TaskSection:
             drawn=bool(drawn),
         ),
     )
+
+
+def _shown_metrics(results: RunResults, rows: Sequence[Record]) -> tuple[str, ...]:
+    """The metrics of the table, the primary one first; of single channels the MAE alone, as there may be many."""
+    measured = dict.fromkeys(name for row in rows for name in row.measured)
+    shown = (name for name in measured if split_metric(name)[0] == "mae" or not split_metric(name)[1])
+    return tuple(dict.fromkeys([results.primary, *shown]))
 
 
 def _text_note(record: Record, *, is_best: bool) -> str:
@@ -160,7 +171,7 @@ def _other_llm(results: RunResults, record: Record) -> str:
 
 def _header(results: RunResults, name: str) -> tuple[str, str]:
     """Name and unit of a metric; the unit of the data is given for the primary metric only."""
-    unit = metric_unit(name, str(results.data.get("unit") or ""))
+    unit = metric_unit(name, results.unit_of(name))
     shown_unit = unit if name == results.primary or name not in VALUE_METRICS else ""
     return metric_name(name), shown_unit
 

@@ -13,6 +13,7 @@ from st2llm.evaluate.report.cautions import training_label
 from st2llm.evaluate.report.figures import charts
 from st2llm.evaluate.report.formats import (
     MISSING,
+    SCALED_UNIT,
     format_count,
     format_duration,
     format_number,
@@ -22,6 +23,7 @@ from st2llm.evaluate.report.formats import (
 from st2llm.evaluate.report.verdict import Verdict
 from st2llm.evaluate.run_folder.record import Gain, Record, finite_number
 from st2llm.evaluate.run_folder.results import RunResults
+from st2llm.evaluate.scoring.channels import ChannelScale, ChannelScales
 from st2llm.evaluate.scoring.errors import MeanErrors
 from st2llm.evaluate.scoring.examples import Example, choose_examples
 from st2llm.types import DAY_S, HOUR_S, MONTH_S
@@ -97,7 +99,7 @@ def metric_label(results: RunResults) -> str:
 
 
 def _primary_unit(results: RunResults) -> str:
-    return metric_unit(results.primary, str(results.data.get("unit") or ""))
+    return metric_unit(results.primary, results.unit_of(results.primary))
 
 
 def cost_table(results: RunResults, rows: Sequence[Record]) -> pd.DataFrame:
@@ -141,11 +143,18 @@ def horizon(
             line["strong"] = row.predictor in strong
             tables.append(line)
     step = STEPS.get(int(results.data.get("freq_s") or 0), "step")
-    unit = str(results.data.get("unit") or "")
     ahead = rows[0].task.startswith("forecast")
     axis = f"{step}s ahead" if ahead else f"{step}s from the first predicted one"
     error = "mean distance" if results.predicts_positions else charts.ERROR
-    return charts.error_by_step(pd.concat(tables), unit=unit, axis=axis, error=error, name=name)
+    return charts.error_by_step(
+        pd.concat(tables), unit=_error_unit(results), axis=axis, error=error, name=name
+    )
+
+
+def _error_unit(results: RunResults) -> str:
+    """The unit of errors over all channels."""
+    scaled = ChannelScales.from_json(results.data).targets.several_units
+    return SCALED_UNIT if scaled else str(results.data.get("unit") or "")
 
 
 def curves(results: RunResults, rows: Sequence[Record], task: str, *, name: str) -> tuple[Panel, ...]:
@@ -228,12 +237,28 @@ def _title(results: RunResults, example: Example) -> str:
     where = _labels(results).get(example.place, example.place)
     if results.kind in ("video", "trajectory"):  # clips have no date, and some paths none that matters
         return where if where in example.sample else f"{example.sample}, {where}"
+    channel = _channel(results, example)
+    where = f"{where}, {channel.label}" if channel else where
     return f"{where}, {_local_times(results, example)[0]:%a %d %b %Y}"
+
+
+def _channel(results: RunResults, example: Example) -> ChannelScale | None:
+    """The channel that an example shows, where there are several."""
+    channels = ChannelScales.from_json(results.data).channels
+    if not channels or "channel" not in example.lines or example.lines.empty:
+        return None
+    return channels[int(example.lines["channel"].iloc[0])]
+
+
+def _unit(results: RunResults, example: Example) -> str:
+    """The unit of the values of an example."""
+    channel = _channel(results, example)
+    return channel.unit if channel else str(results.data.get("unit") or "")
 
 
 def _drawing(results: RunResults, example: Example, roles: dict[str, str], *, name: str) -> str:
     """The figure of an example: paths, or values over time; '' for a single value or a label."""
-    lines, unit = example.lines, str(results.data.get("unit") or "")
+    lines, unit = example.lines, _unit(results, example)
     if "true_x" in lines:
         return charts.paths(lines, roles=roles, unit=unit, name=name)
     if lines["step"].nunique() < 2:
@@ -254,7 +279,7 @@ def _values_in_words(results: RunResults, example: Example) -> tuple[tuple[str, 
     lines = example.lines
     if "true_x" in lines or (lines["step"].nunique() > 1 and not lines["label"].notna().any()):
         return ()
-    unit = str(results.data.get("unit") or "")
+    unit = _unit(results, example)
     first = lines.iloc[0]
     if (lines["part"] == "label").any():
         pairs = [(str(row.predictor), str(row.answer or MISSING)) for row in lines.itertuples()]
@@ -312,4 +337,4 @@ def place_map(
     if table.empty or table[["lon", "lat"]].isna().any(axis=None):
         return "", listed
     edges = pd.DataFrame(results.data.get("edges") or [], columns=["i", "j", "weight"])
-    return charts.sensor_map(table, edges, unit=str(results.data.get("unit") or "")), listed
+    return charts.sensor_map(table, edges, unit=_error_unit(results)), listed

@@ -1,6 +1,6 @@
 """The protocol of a run: data, suite, model, environment and the rules of comparison."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from st2llm.evaluate.report.formats import (
 )
 from st2llm.evaluate.run_folder.record import finite_number
 from st2llm.evaluate.run_folder.results import RunResults
+from st2llm.evaluate.scoring.channels import ChannelScales
 from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS, MIN_SEEDS
 
 
@@ -40,6 +41,7 @@ def _data(results: RunResults) -> tuple[tuple[str, str], ...]:
         ("name", data.get("name")),
         ("what", data.get("description")),
         ("quantity", data.get("quantity")),
+        ("channels", _channels(data)),
         ("places", len(data.get("places") or []) or None),
         ("holds", data.get("holds")),
         ("time zone", data.get("timezone")),
@@ -51,6 +53,14 @@ def _data(results: RunResults) -> tuple[tuple[str, str], ...]:
         ("preprocessing", "; ".join(map(str, data.get("steps") or []))),
         ("data sha256", results.run.get("data_sha256")),
         ("split sha256", results.run.get("split_sha256")),
+    )
+
+
+def _channels(data: Mapping[str, Any]) -> str:
+    """What each of several channels is: unit, role and spread."""
+    return "; ".join(
+        f"{channel.name}: {channel.label}, {channel.role}, standard deviation {channel.spread:.4g} in training"
+        for channel in ChannelScales.from_json(data).channels
     )
 
 
@@ -111,6 +121,15 @@ def _environment(results: RunResults) -> tuple[tuple[str, str], ...]:
     return _kept(*((str(key).replace("_", " "), _plain(v)) for key, v in versions.items() if v is not None))
 
 
+def _scaled_in_words(results: RunResults) -> str:
+    if len(results.targets) < 2:
+        return ""
+    return (
+        " Scaled metrics divide each error by the standard deviation of its channel in training, so that channels of "
+        "different units are pooled. The MAE of each channel is in its own unit."
+    )
+
+
 def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
     gain = (
         "(reference error − LLM error) / reference error"
@@ -125,7 +144,8 @@ def _rules_in_words(results: RunResults) -> tuple[tuple[str, str], ...]:
         *_told(results),
         (
             "pooling",
-            "Metrics pool over all valid entries of all places and steps, in raw units; missing truth is left out.",
+            "Metrics pool over all valid entries of all places and steps, in raw units; missing truth is left out."
+            + _scaled_in_words(results),
         ),
         *_estimators(results),
         (

@@ -19,7 +19,7 @@ from st2llm.evaluate.report.verdict import compute_verdict
 from st2llm.evaluate.run_folder.record import Estimate, Gain, Record
 from st2llm.evaluate.run_folder.results import read_results
 from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS
-from st2llm.metrics import HIGHER_IS_BETTER
+from st2llm.metrics import channel_metric, is_higher_better, is_share, split_metric
 from st2llm.train.loop.budget import OUTCOME_LABELS
 
 NARROW = 100
@@ -60,7 +60,7 @@ def results_table(records: Sequence[Record], primary: str = "mae", *, width: int
 
 def _columns(primary: str, *, several: bool) -> list[Column]:
     second = secondary_metric(primary)
-    relative = primary not in HIGHER_IS_BETTER
+    relative = not is_higher_better(primary)
     task = [Column("task", lambda r: str(r.task), is_text=True)] if several else []
     return [
         *task,
@@ -80,7 +80,7 @@ def _rank(record: Record, primary: str) -> tuple[bool, float]:
     """A sort key: the best first, what could not be measured last."""
     estimate = record.metrics.get(primary)
     value = estimate.value if estimate else None
-    sign = -1 if primary in HIGHER_IS_BETTER else 1
+    sign = -1 if is_higher_better(primary) else 1
     return value is None, sign * (value or 0.0)
 
 
@@ -96,8 +96,19 @@ def verdict_text(run: Path) -> str:
 
 def secondary_metric(primary: str) -> str:
     """The metric that is shown beside the primary one."""
-    pairs = {"rmse": "mae", "ade_m": "fde_m", "fde_m": "ade_m", "acc@1": "acc@5"}
-    return pairs.get(primary, "acc@1" if primary in HIGHER_IS_BETTER - {"r2"} else "rmse")
+    base, channel = split_metric(primary)
+    second = _SECOND.get(base, "acc@1" if is_share(base) else "rmse")
+    return channel_metric(second, channel) if channel else second
+
+
+_SECOND = {
+    "rmse": "mae",
+    "mae_scaled": "rmse_scaled",
+    "rmse_scaled": "mae_scaled",
+    "ade_m": "fde_m",
+    "fde_m": "ade_m",
+    "acc@1": "acc@5",
+}
 
 
 def _header(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from st2llm.config.suite import Suite, SuiteSource
 from st2llm.data import check_is_name, load_data, timestamp_zone
 from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
+from st2llm.data.windows.field import task_channels
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault, inject_faults, read_faults
 from st2llm.evaluate.report.overview import write_overview
@@ -25,6 +26,7 @@ from st2llm.evaluate.run.run_card import run_card
 from st2llm.evaluate.run.runners.checks import check_task
 from st2llm.evaluate.run.study import Study
 from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.evaluate.scoring.channels import channel_scales, with_primary_metric
 from st2llm.files import exclusive
 from st2llm.predict import Predictor, UnfittedPredictor
 from st2llm.predict.external.wrapper import as_predictors
@@ -138,6 +140,7 @@ def prepare(
     studies, prompts = [], []
     for task in suite.tasks:
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
+        suite = with_primary_metric(suite, channel_scales(data, splits.train))
         inputs = Inputs(suite, TaskData(data, task, splits, faults), reporter, passed.predictors)
         prompts.append(check_task(inputs))
         studies.append(Study(inputs, save_arms=save_arms))
@@ -206,6 +209,7 @@ def _with_faults(suite: Suite, passed: Container | None) -> tuple[Container, tup
     settings, data = suite.faults, _load(suite, passed)
     if settings is None or not isinstance(data, SensorGraph):
         return data, ()
+    data = replace(data, channel_details=task_channels(data, suite.tasks[0]))
     if settings.planted is not None:
         return inject_faults(data, settings.planted, seed=settings.seed)
     timezone = timestamp_zone(suite.data) if passed is None else data.timezone

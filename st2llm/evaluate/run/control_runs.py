@@ -25,7 +25,7 @@ from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.evaluate.scoring.totals import score
 from st2llm.files import write_atomically
-from st2llm.metrics import HIGHER_IS_BETTER
+from st2llm.metrics import is_higher_better
 from st2llm.model.arm import EncoderWithHead
 from st2llm.predict.baselines import BaselinePredictor, fit_baseline
 from st2llm.predict.baselines.movement import VisitCounts
@@ -198,12 +198,12 @@ def _errors(
         ]
     )
     tables = (build_score_table(planted, rows) for rows in (usual, [informed for _, informed in pairs]))
-    without, informed = (score(table, (metric,))[metric] for table in tables)
+    without, informed = (score(table, (metric,), inputs.channels)[metric] for table in tables)
     return without, informed
 
 
 def _gain(inputs: Inputs, without: float, informed: float) -> float:
-    higher = inputs.suite.primary_metric in HIGHER_IS_BETTER
+    higher = is_higher_better(inputs.suite.primary_metric)
     return informed - without if higher else (without - informed) / without
 
 

@@ -87,7 +87,8 @@ def _side_parts(item: DataObject) -> tuple[list[np.ndarray | None], tuple[Any, .
         return list(item.attributes.values()), tuple(item.attributes)
     series = [covariate.values for covariate in item.covariates]
     names = [(covariate.name, covariate.known_in_advance) for covariate in item.covariates]
-    texts = (item.channels, item.unit, item.calendar.holiday, item.place_texts, names)
+    texts: tuple[Any, ...] = (item.channels, item.unit, item.calendar.holiday, item.place_texts, names)
+    texts += (item.channel_details,) if item.channel_details else ()
     if isinstance(item, Grid):
         return [item.layout.rows, item.layout.cols, *series], (*texts, item.layout.unit)
     edges = [item.edges.source, item.edges.target, item.edges.weight]

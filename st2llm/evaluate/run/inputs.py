@@ -20,6 +20,7 @@ from st2llm.evaluate.run.job import Job, job_key
 from st2llm.evaluate.run.models import Models
 from st2llm.evaluate.run.progress import ProgressReporter
 from st2llm.evaluate.run.samples import subsample_places
+from st2llm.evaluate.scoring.channels import ChannelScales, channel_scales
 from st2llm.predict import Predictor, UnfittedPredictor
 from st2llm.tasks import Task
 from st2llm.types import Container, HeldOutWindows, Sample, SampleSequence, TrainingWindows
@@ -78,6 +79,11 @@ class Inputs:
         if self.suite.budget is None:
             raise ConfigError(f"{self.suite.id} trains arms and so needs a `budget`.")
         return self.suite.budget
+
+    @cached_property
+    def channels(self) -> ChannelScales:
+        """What is measured, with units and training spreads, where the data have several channels."""
+        return channel_scales(self.data, self.train)
 
     @cached_property
     def fitted_on(self) -> dict[str, FittedOn]:

@@ -161,7 +161,7 @@ def _overridden(suite: Suite, overrides: Overrides) -> Suite:
         changes["llm"] = {**suite.llm.model_dump(), "name": overrides.llm}
     if overrides.limit is not None:
         changes["limit"] = overrides.limit
-    settings = {**suite.model_dump(), **changes}
+    settings = {**suite.model_dump(exclude_unset=True), **changes}
     settings["predictors"] += [
         {"name": name, "family": "primitive", "custom": True} for name in overrides.custom
     ]

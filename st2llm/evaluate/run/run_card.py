@@ -15,7 +15,7 @@ import psutil
 
 from st2llm.evaluate.run.data_summary import data_sha256, side_sha256, summarize
 from st2llm.evaluate.run.inputs import Inputs
-from st2llm.metrics import HIGHER_IS_BETTER
+from st2llm.metrics import is_higher_better
 
 MOST_NAMED = 2000
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def run_card(inputs: Inputs) -> dict[str, Any]:
             "title": suite.title,
             "demo": suite.demo,
             "primary_metric": suite.primary_metric,
-            "higher_is_better": suite.primary_metric in HIGHER_IS_BETTER,
+            "higher_is_better": is_higher_better(suite.primary_metric),
             "stand_in": suite.fallback_rule,
         },
         "environment": environment(),
@@ -64,7 +64,7 @@ def run_card(inputs: Inputs) -> dict[str, Any]:
         "commit": state.commit,
         "dirty": state.dirty,
         "changed": list(state.changed),
-        "data": summarize(inputs.data),
+        "data": {**summarize(inputs.data), **inputs.channels.to_json()},
         "data_sha256": data_sha256(inputs.data),
         "side_sha256": side_sha256(inputs.data),
         "split_sha256": splits.sha256,

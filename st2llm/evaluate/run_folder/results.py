@@ -14,7 +14,7 @@ import pandas as pd
 from st2llm.errors import DataError
 from st2llm.evaluate.run_folder.reading import read_table
 from st2llm.evaluate.run_folder.record import Record
-from st2llm.metrics import RANK_METRICS
+from st2llm.metrics import RANK_METRICS, split_metric
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,16 @@ class RunResults:
     @property
     def data(self) -> Mapping[str, Any]:
         return dict(self.run.get("data") or {})
+
+    @property
+    def targets(self) -> tuple[Mapping[str, Any], ...]:
+        """The channels that are predicted, where the data have several: name, unit, quantity, spread."""
+        return tuple(c for c in self.data.get("channels") or () if c.get("role") == "target")
+
+    def unit_of(self, metric: str) -> str:
+        """The unit of the values that a metric is about: that of its channel, else that of all data."""
+        units = {channel["name"]: channel["unit"] for channel in self.targets}
+        return str(units.get(split_metric(metric)[1], self.data.get("unit")) or "")
 
     @property
     def commits(self) -> tuple[str, ...]:

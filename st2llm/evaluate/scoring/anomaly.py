@@ -32,8 +32,9 @@ def add_anomaly_scores(
     typical = _residual(training).groupby(_slots(training, zone), observed=True).median()
     # A place that reads zero every night has residuals of zero then, so an hour's residual is bounded from below.
     lower_bound = _MIN_SHARE * typical.groupby(level=[0, 1]).transform("median")
-    smallest = _SMALLEST_SHARE * float(_residual(training).mean())
-    typical = typical.clip(lower=lower_bound).clip(lower=smallest if smallest > 0 else 1.0)
+    smallest = _SMALLEST_SHARE * _residual(training).groupby(training["channel"]).agg(lambda r: r.mean())
+    least = smallest.where(smallest > 0, 1.0).reindex(typical.index.get_level_values("channel")).to_numpy()
+    typical = typical.clip(lower=lower_bound).clip(lower=least)
     threshold = float((_residual(training) / _per_row(typical, training, zone)).quantile(share))
     suspicion = _residual(table) / _per_row(typical, table, zone) / max(threshold, _SMALLEST_SHARE)
     return table.assign(suspicion=suspicion, fault=_kinds(table, data, faults))
@@ -50,19 +51,21 @@ def _slots(table: pd.DataFrame, timezone: str) -> list[pd.Series]:
 
 
 def _per_row(typical: pd.Series, table: pd.DataFrame, timezone: str) -> np.ndarray:
-    """The usual residual for the slot of each entry; the median of all slots where training has none."""
-    rows = typical.reindex(pd.MultiIndex.from_arrays(_slots(table, timezone))).fillna(typical.median())
-    return np.asarray(rows, dtype=np.float64)
+    """The usual residual for the slot of each entry; the median of all slots of its channel where training has none."""
+    rows = typical.reindex(pd.MultiIndex.from_arrays(_slots(table, timezone))).to_numpy()
+    usual = table["channel"].map(typical.groupby(level="channel").median()).to_numpy()
+    return np.asarray(np.where(np.isfinite(rows), rows, usual), dtype=np.float64)
 
 
 def _kinds(table: pd.DataFrame, data: SensorGraph, faults: Sequence[Fault]) -> pd.Series:
     """The kind of the fault of each entry, or ''."""
     names = ["", *dict.fromkeys(fault.kind for fault in faults)]
-    codes = np.zeros(data.values.shape[:2], dtype=np.int16)
+    codes = np.zeros(data.values.shape, dtype=np.int16)
     for fault in faults:
-        codes[fault.start : fault.stop, fault.node] = names.index(fault.kind)
+        channels = slice(None) if fault.channel is None else fault.channel
+        codes[fault.start : fault.stop, fault.node, channels] = names.index(fault.kind)
     node = pd.Index(data.places).get_indexer(pd.Index(table["place"].astype(str)))
-    of_entry = codes[np.searchsorted(data.time, table["time"].to_numpy()), node]
+    of_entry = codes[np.searchsorted(data.time, table["time"].to_numpy()), node, table["channel"].to_numpy()]
     return pd.Series(np.array(names, dtype=object)[of_entry], index=table.index).astype("category")
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from st2llm.config.suite import Suite
-from st2llm.evaluate.run_folder.reading import read_record
 from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.evaluate.scoring.channels import ChannelScales, selection_metric
+from st2llm.metrics import with_channels
 
 
 class PredictionTables(Mapping[str, pd.DataFrame]):
@@ -43,7 +43,8 @@ class FinishedArms:
     results: the files of arms/, one per predictor and seed. predictions: their prediction tables by key. validation:
     the same for validation windows, of the arms whose `validation_windows` is not None. validation_totals: metric
     totals of each predictor, seed, sample and place on validation; None where they are not computed yet. cut_from: the
-    whole object of each object that is a part of one (a trip), by id.
+    whole object of each object that is a part of one (a trip), by id. channels: what is measured, where there are
+    several.
     """
 
     suite: Suite
@@ -53,13 +54,19 @@ class FinishedArms:
     validation: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     validation_totals: pd.DataFrame | None = None
     cut_from: Mapping[str, str] = field(default_factory=dict)
+    channels: ChannelScales = field(default_factory=ChannelScales)
+
+    @property
+    def selection_metric(self) -> str:
+        """The metric on validation that predictors and references are selected by."""
+        return selection_metric(self.suite, self.channels)
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the task; an arm may lack some of them."""
         name = self.results[0]["task"]
         task = next((task for task in self.suite.tasks if task.name == name), self.suite.tasks[0])
-        return self.suite.metrics_of(task)
+        return with_channels(self.suite.metrics_of(task), self.channels.names)
 
     def of(self, predictor: str) -> list[dict[str, Any]]:
         """The results of one predictor, one per seed."""
@@ -71,19 +78,17 @@ class FinishedArms:
         return [p.name for p in self.suite.predictors if self.of(p.name)]
 
 
-def load_arms(store: RunStore, suite: Suite, task: str, timezone: str) -> FinishedArms:
-    """The finished arms of a run on one task."""
+def load_arms(store: RunStore, suite: Suite, task: str, data: Mapping[str, Any]) -> FinishedArms:
+    """The finished arms of a run on one task. data: the summary of the data in the run card."""
     results = [result for result in store.arms() if result["task"] == task]
     predictions = PredictionTables([result["key"] for result in results], store.predictions)
     validated = [result["key"] for result in results if result.get("validation_windows")]
-    validation = PredictionTables(validated, store.validation)
     return FinishedArms(
-        suite, timezone, results, predictions, validation, cut_from=_cut_from(store.root / "run.json")
+        suite,
+        data["timezone"],
+        results,
+        predictions,
+        PredictionTables(validated, store.validation),
+        cut_from=data.get("cut_from", {}),
+        channels=ChannelScales.from_json(data),
     )
-
-
-def _cut_from(run_card: Path) -> dict[str, str]:
-    """What the run card says of objects that harmonisation cut; runs of earlier versions say nothing."""
-    if not run_card.is_file():
-        return {}
-    return dict(read_record(run_card, ("data",))["data"].get("cut_from", {}))

@@ -30,7 +30,7 @@ LEAST_LEARNED = 0.5
 cannot show an unequal budget or a choice on test."""
 
 
-def control_results(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
+def control_results(run: Path, suite: Suite) -> dict[str, Any]:
     """By control (positive, negative, dose-2, ...): its gains, its arms, and whether the gains are as planted."""
     results = {}
     for name in _names(suite):
@@ -39,7 +39,7 @@ def control_results(run: Path, suite: Suite, timezone: str) -> dict[str, Any]:
             continue
         card = read_json(folder / "run.json")
         control = Suite.model_validate(card["config"])
-        arms = load_arms(RunStore(folder), control, suite.tasks[0].name, timezone)
+        arms = load_arms(RunStore(folder), control, suite.tasks[0].name, card["data"])
         scores = score_table_of(arms, score_arms(arms))
         choices = make_choices(arms, scores)
         if choices.llm is not None and choices.reference is not None:
@@ -135,7 +135,7 @@ def distance(arms: FinishedArms, predictor: str, other: str) -> float | None:
     keys = {name: {r["seed"]: r["key"] for r in arms.of(name)} for name in (predictor, other)}
     shared = sorted(set(keys[predictor]) & set(keys[other]))
     values = [
-        _distance(arms.predictions[keys[predictor][seed]], arms.predictions[keys[other][seed]])
+        _distance(*(arms.channels.comparable(arms.predictions[keys[n][seed]]) for n in (predictor, other)))
         for seed in shared
     ]
     return float(np.mean(values)) if values else None

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from st2llm.evaluate.run_folder.reading import read_table
+from st2llm.evaluate.scoring.channels import ONE_CHANNEL, ChannelScales
 
 NEEDED_COLUMNS = ["sample", "place", "step", "channel", "time", "value", "truth", "valid", "unread"]
 QUANTILE_COLUMNS = ["q05", "q95"]
@@ -16,7 +17,8 @@ LABEL_COLUMNS = ["part", "rank", "label", "answer"]
 
 @dataclass(frozen=True)
 class MeanErrors:
-    """Mean errors of one predictor over all seeds and readable answers, in raw units.
+    """Mean errors of one predictor over all seeds and readable answers, in raw units; in spreads of their channel where
+    the units of channels differ.
 
     The error of a value is its absolute error, that of a position its Euclidean distance from the truth.
     """
@@ -31,12 +33,12 @@ def read_predictions(path: Path) -> pd.DataFrame:
     return table if "part" in table else table.assign(part="value")
 
 
-def mean_errors(paths: Sequence[Path]) -> MeanErrors | None:
+def mean_errors(paths: Sequence[Path], channels: ChannelScales = ONE_CHANNEL) -> MeanErrors | None:
     """Mean errors over the prediction files of one predictor, one a seed; None without a readable prediction."""
     tables = []
     for path in paths:
         table = read_predictions(path)
-        kept = entry_errors(table[table["valid"] & ~table["unread"]])
+        kept = entry_errors(table[table["valid"] & ~table["unread"]], channels)
         tables.append(kept[["place", "step", "error"]])
     if not tables or all(table.empty for table in tables):
         return None
@@ -46,9 +48,12 @@ def mean_errors(paths: Sequence[Path]) -> MeanErrors | None:
     )
 
 
-def entry_errors(table: pd.DataFrame) -> pd.DataFrame:
-    """The error of each entry and the magnitude of its truth. x and y of a step are one entry; labels are left out."""
-    values = table[table["part"] == "value"]
+def entry_errors(table: pd.DataFrame, channels: ChannelScales) -> pd.DataFrame:
+    """The error of each entry and the magnitude of its truth. x and y of a step are one entry; labels are left out.
+
+    channels: those of the data; where the units of those in the table differ, both are in spreads of their channel.
+    """
+    values = channels.comparable(table[table["part"] == "value"])
     entries = values.assign(error=(values["value"] - values["truth"]).abs(), size=values["truth"].abs())
     steps = path_steps(table)
     if len(steps):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from st2llm.evaluate.run_folder.results import RunResults, read_answers
+from st2llm.evaluate.scoring.channels import ChannelScales
 from st2llm.evaluate.scoring.errors import (
     LABEL_COLUMNS,
     NEEDED_COLUMNS,
@@ -61,7 +62,7 @@ def choose_examples(
         seed = _seed(files[str(quoted)][0], str(quoted))
         paths = results.files("answers", str(quoted), task, suffix=".jsonl")
         answers = read_answers([path for path in paths if _seed(path, str(quoted)) == seed])
-    chosen = _choose(tables[lead], answers)
+    chosen = _choose(tables[lead], answers, ChannelScales.from_json(results.data))
     return [
         _example(rank, sample, place, _lines(tables, sample, place), _answers_for(answers, sample, place))
         for rank, sample, place in chosen
@@ -72,9 +73,11 @@ def _seed(path: Path, predictor: str) -> str:
     return re.sub(r"\..*", "", path.name[len(predictor) + 1 :])
 
 
-def _choose(table: pd.DataFrame, answers: pd.DataFrame) -> list[tuple[str, str, str]]:
+def _choose(
+    table: pd.DataFrame, answers: pd.DataFrame, channels: ChannelScales
+) -> list[tuple[str, str, str]]:
     """Ranks, samples and places of the examples."""
-    relative = _relative_errors(table)
+    relative = _relative_errors(table, channels)
     unread_examples: list[tuple[str, str, str]] = []
     if not answers.empty:
         entries = table[["sample", "place"]].astype(str).drop_duplicates()
@@ -97,13 +100,13 @@ def _choose(table: pd.DataFrame, answers: pd.DataFrame) -> list[tuple[str, str, 
     return [(rank, sample, place) for rank, sample, place in picked] + unread_examples
 
 
-def _relative_errors(table: pd.DataFrame) -> pd.Series:
+def _relative_errors(table: pd.DataFrame, channels: ChannelScales) -> pd.Series:
     """By sample and place, the best first: error as a share of the truth's size, or the rank of the true label."""
     labels = table[(table["part"] == "label") & table["valid"]]
     labels = labels[labels["rank"].notna()] if len(labels) else labels
     if len(labels):
         return labels.groupby(["sample", "place"], observed=True)["rank"].max().sort_values(kind="stable")
-    kept = entry_errors(table[table["valid"] & np.isfinite(table["value"])])
+    kept = entry_errors(table[table["valid"] & np.isfinite(table["value"])], channels)
     sums = kept.groupby(["sample", "place"], observed=True)[["error", "size"]].sum()
     return (sums["error"] / sums["size"]).fillna(0.0).sort_values(kind="stable")
 
@@ -133,6 +136,7 @@ def _lines(tables: dict[str, pd.DataFrame], sample: str, place: str) -> pd.DataF
     columns = [
         "predictor",
         "step",
+        "channel",
         "time",
         "value",
         "truth",

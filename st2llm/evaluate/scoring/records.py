@@ -27,7 +27,7 @@ def score_arms(arms: FinishedArms, rule: str = "penalised") -> pd.DataFrame:
     tables = []
     for result in arms.results:
         frame = resolve_unread(arms, result, rule)
-        totals = totals_by_sample(frame)
+        totals = totals_by_sample(frame, arms.channels)
         blocks = block_of_samples(frame, str(arms.suite.bootstrap.block), arms.timezone, arms.cut_from)
         totals.insert(0, "task", result["task"])
         totals.insert(0, "seed", result["seed"])
@@ -207,7 +207,7 @@ def _choice_optimism(choices: Choices, name: str) -> float:
 def _widened(table: Scores, metric: str, gain: Gain, llm: float, reference: float) -> Gain:
     """The gain with its interval widened by two optimisms in the unit of the metric."""
     unit = 1.0
-    if metric not in metrics.HIGHER_IS_BETTER:
+    if not metrics.is_higher_better(metric):
         error = pooled(metric, table.totals(gain.vs, sorted(table.samples(gain.vs))))
         unit = 1 / error if error else 0.0
     return with_interval(gain, optimism_llm=llm * unit, optimism_reference=reference * unit)

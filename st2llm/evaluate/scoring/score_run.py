@@ -34,7 +34,7 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
     scores: list[pd.DataFrame] = []
     validation: list[pd.DataFrame] = []
     for task in suite.tasks:
-        arms = load_arms(store, suite, task.name, card["data"]["timezone"])
+        arms = load_arms(store, suite, task.name, card["data"])
         if not arms.results:
             continue
         if published is None:
@@ -57,7 +57,7 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
     results = store.arms()
     write_lines(run / "curves.jsonl", _curves(results))
     if suite.controls is not None and (run / "controls").is_dir():
-        write_json(run / "controls.json", control_results(run, suite, card["data"]["timezone"]))
+        write_json(run / "controls.json", control_results(run, suite))
     hashes = _initial_hashes(results)
     seconds = sum(r["wall_s"] for r in results)
     write_json(run / "run.json", {**card, "encoder_sha256": hashes, "seconds": seconds})

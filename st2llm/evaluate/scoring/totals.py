@@ -1,22 +1,30 @@
 """Totals of every metric by sample: sums and counts from which metrics are computed and pooled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from st2llm import metrics
 from st2llm.evaluate.scoring.anomaly import fault_totals
+from st2llm.evaluate.scoring.channels import ONE_CHANNEL, ChannelScale, ChannelScales
 
 
-def score(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    """The named metrics of a score table; metrics that cannot be measured are left out."""
-    return metrics.metrics_from_totals(_totals(frame), names)
+def score(
+    frame: pd.DataFrame, names: Sequence[str], channels: ChannelScales = ONE_CHANNEL
+) -> dict[str, float]:
+    """The named metrics of a score table; metrics that cannot be measured are left out. channels: see the totals."""
+    return metrics.metrics_from_totals(_totals(frame, channels), names)
 
 
-def totals_by_sample(frame: pd.DataFrame) -> pd.DataFrame:
-    """Totals of each sample in long form: columns sample, metric, sum, count."""
-    parts = [_value_totals(frame), _label_totals(frame), _displacement_totals(frame), _extra_totals(frame)]
+def totals_by_sample(frame: pd.DataFrame, channels: ChannelScales = ONE_CHANNEL) -> pd.DataFrame:
+    """Totals of each sample in long form: columns sample, metric, sum, count.
+
+    channels: those of the data. Where several are predicted, totals of each channel (`abs_error[temperature]`) and of
+    errors divided by the channel's spread are added; where their units differ, there are none of raw values over all.
+    """
+    parts = [_label_totals(frame), _displacement_totals(frame), _path_totals(frame), fault_totals(frame)]
+    parts += _value_parts(frame, channels)
     non_empty = [part for part in parts if len(part)]
     if not non_empty:
         return pd.DataFrame(columns=["sample", "metric", "sum", "count"])
@@ -32,18 +40,59 @@ def _part(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     return frame if inside.all() else frame[inside]
 
 
-def _totals(frame: pd.DataFrame) -> dict[str, tuple[float, int]]:
-    """Totals over a whole table; those of values are summed in the order of the table."""
+def _totals(frame: pd.DataFrame, channels: ChannelScales) -> dict[str, tuple[float, int]]:
+    """Totals over a whole table; those of values in one unit are summed in the order of the table."""
     values = _part(frame, "value")
     totals: dict[str, tuple[float, int]] = {}
-    if len(values):
+    parts = [_label_totals(frame), _displacement_totals(frame), _path_totals(frame), fault_totals(frame)]
+    if channels.of(frame):
+        parts += _value_parts(frame, channels)
+    elif len(values):
         columns = (values[name].to_numpy() for name in ("value", "truth", "valid"))
         totals |= metrics.value_totals(*columns)
-    for part in (_label_totals(frame), _displacement_totals(frame), _extra_totals(frame)):
+        parts.append(_draw_totals(frame))
+    for part in parts:
         if len(part):
             grouped = part.groupby("metric")[["sum", "count"]].sum()
             totals |= {str(n): (float(s), int(c)) for n, s, c in grouped.itertuples()}
     return totals
+
+
+def _value_parts(frame: pd.DataFrame, channels: ChannelScales) -> list[pd.DataFrame]:
+    """Totals of values and draws: over all channels that share a unit, of each of several channels, and scaled."""
+    predicted = channels.of(frame)
+    pooled = [_value_totals(frame), _draw_totals(frame)]
+    if not predicted:
+        return pooled
+    values = _part(frame, "value")
+    each = [
+        part.assign(metric=[metrics.channel_metric(name, channel.name) for name in part["metric"]])
+        for index, channel in predicted.items()
+        for rows in [values[values["channel"] == index]]
+        for part in (_value_totals(rows), _draw_totals(rows))
+        if len(part)
+    ]
+    raw = [] if ChannelScales(tuple(predicted.values())).several_units else pooled
+    return [*raw, *each, *_scaled_totals(values, predicted)]
+
+
+_SCALED = {"abs_error": "scaled_abs_error", "squared_error": "scaled_squared_error", "crps": "scaled_crps"}
+"""The totals of scaled values that are kept, and their names."""
+
+
+def _scaled_totals(values: pd.DataFrame, channels: Mapping[int, ChannelScale]) -> list[pd.DataFrame]:
+    """Totals of errors in spreads of their channel."""
+    spread = (
+        values["channel"].map({index: channel.spread for index, channel in channels.items()}).astype(float)
+    )
+    scores = [name for name in ("value", "truth", "crps") if name in values]
+    scaled = values.assign(**{name: values[name] / spread for name in scores})
+    parts = [_value_totals(scaled), _draw_totals(scaled)]
+    return [
+        part[part["metric"].isin(_SCALED)].assign(metric=lambda rows: rows["metric"].map(_SCALED))
+        for part in parts
+        if len(part)
+    ]
 
 
 def _value_totals(frame: pd.DataFrame) -> pd.DataFrame:
@@ -104,14 +153,6 @@ def _displacement_totals(frame: pd.DataFrame) -> pd.DataFrame:
     return _long(distance.drop(columns=["place", "step"]), ("displacement", "final_displacement"))
 
 
-def _extra_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    """Totals of NLL and CRPS where the predictor has them, and of anomaly scores where the suite is about faults.
-
-    An unread entry is scored as the prediction that replaces it.
-    """
-    return pd.concat([_draw_totals(frame), _path_totals(frame), fault_totals(frame)], ignore_index=True)
-
-
 def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:
     """Totals of metrics.PATH_METRICS, one entry a path."""
     if "energy_m" not in frame:
@@ -123,7 +164,7 @@ def _path_totals(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_totals(frame: pd.DataFrame) -> pd.DataFrame:
-    """Totals of nll, crps and cover90."""
+    """Totals of nll, crps and cover90. An unread entry is scored as the prediction that replaces it."""
     valid = _part(frame[frame["valid"]], "value")
     columns: dict[str, str] = {}
     if "nll" in valid and valid["nll"].notna().any():

@@ -50,7 +50,9 @@ def metrics_by_rule(
     by_rule = {}
     names: Sequence[str] = arms.metrics
     for rule in ("penalised", "imputed", "dropped"):
-        values = score(pd.concat([resolve_unread(arms, result, rule) for result in results]), names)
+        values = score(
+            pd.concat([resolve_unread(arms, result, rule) for result in results]), names, arms.channels
+        )
         names = names if rule == "dropped" else tuple(values)
         by_rule[rule] = {n: values[n] if np.isfinite(values.get(n, np.nan)) else None for n in names}
     return {rule: by_rule[rule] for rule in ("dropped", "penalised", "imputed")}
@@ -73,12 +75,12 @@ def _worst_rule(arms: FinishedArms) -> str:
     errors = {}
     for result in arms.results:
         if result["family"] == "baseline":
-            value = score(arms.predictions[result["key"]], (metric,)).get(metric, np.nan)
+            value = score(arms.predictions[result["key"]], (metric,), arms.channels).get(metric, np.nan)
             if np.isfinite(value):
                 errors[result["predictor"]] = value
     if not errors:
         raise ConfigError(
             f"{arms.suite.id} has no rule whose {metric} could be measured, so there is no worst one."
         )
-    higher = metric in metrics.HIGHER_IS_BETTER
+    higher = metrics.is_higher_better(metric)
     return str((min if higher else max)(errors, key=lambda name: errors[name]))

@@ -20,17 +20,17 @@ def absolute_error(
     batch: FieldBatch,
     scale: Float[Tensor, "node channel"],
 ) -> tuple[Float[Tensor, ""], int]:
-    """Sum of absolute errors in raw units over valid entries, and their count.
+    """Sum of absolute errors over valid entries, and their count.
 
-    scale: raw units per standardised unit. Returns the sum, not a mean over batch means, so that pooling is
-    exact.
+    scale: the factors from standardised errors to raw units, or to spreads of channels (`FieldScaler.error_scale`).
+    Returns the sum, not a mean over batch means, so that pooling is exact.
     """
     error = (predicted - batch.target).abs() * scale.to(predicted.device)
     return (error * batch.valid).sum(), int(batch.valid.sum())
 
 
 class Regression(SingleTermObjective):
-    """Mean absolute (or squared) error in raw units over the target entries of the windows."""
+    """Mean absolute (or squared) error over the target entries of the windows; scale: see `absolute_error`."""
 
     name = "regression"
 
@@ -69,9 +69,7 @@ class Likelihood(SingleTermObjective):
 def objective_of_task(
     shape: FieldShape | SequenceShape, scale: Float[Tensor, "*node channel"], *, squared: bool = False
 ) -> Regression | Likelihood:
-    """The supervised objective of a shape: regression in raw units (scale: see `Regression`), or the head's own
-    score.
-    """
+    """The supervised objective of a shape: regression (scale: see `absolute_error`), or the head's own score."""
     if isinstance(shape, SequenceShape) or shape.classes:
         return Likelihood()
     return Regression(scale, squared=squared)

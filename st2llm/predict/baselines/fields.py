@@ -14,6 +14,7 @@ from st2llm.errors import DataError
 from st2llm.predict.baselines.rule import (
     ForecastValues,
     WindowValues,
+    covariate_inputs,
     forecast_prediction,
     known_values,
     window_prediction,
@@ -202,8 +203,10 @@ Level = Literal["overall", "slot", "held-out", "window"]
 
 @dataclass(frozen=True)
 class RidgeForecast:
-    """One linear map from the history of a place to its horizon, shared by all places and channels.
+    """One linear map from the history of a place to its horizon, shared by all places and target channels.
 
+    The inputs of a target are its own history and, where the place has covariates, theirs, with what is known of them
+    ahead.
     level: what is subtracted from values. `overall`: the channel's mean over all visible training values. `slot`: the
     place's mean of that hour of the week, best with daily cycles. `held-out`: the same, without the training window
     itself (`HeldOutSlotMean`), best where a slot has few training values. `window`: the mean of the window's history,
@@ -219,13 +222,20 @@ class RidgeForecast:
     level: Level
 
     def forecast(self, samples: Sequence[Sample]) -> ForecastValues:
-        residuals, levels = zip(*(self.parts(sample) for sample in samples), strict=True)
-        x = np.stack([r[: s.first_wanted_step] for r, s in zip(residuals, samples, strict=True)]) / self.scale
-        b, _, n, c = x.shape
-        rows = np.moveaxis(x, 1, -1).reshape(b * n * c, -1)
-        y = np.moveaxis(self.model.predict(rows).reshape(b, n, c, -1), -1, 1) * self.scale
-        level = np.stack([one[s.first_wanted_step :] for one, s in zip(levels, samples, strict=True)])
-        return np.asarray(y + level, dtype=np.float64)
+        x = np.stack([self.inputs(sample) for sample in samples])
+        predicted = self.model.predict(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:3], -1)
+        targets = list(samples[0].target_channels)
+        y = np.full((len(samples), predicted.shape[3], *samples[0].values.shape[1:]), np.nan)
+        y[..., targets] = np.moveaxis(predicted, -1, 1)
+        level = np.stack([self.parts(sample)[1][sample.first_wanted_step :] for sample in samples])
+        return np.asarray(y * self.scale + level, dtype=np.float64)
+
+    def inputs(self, sample: Sample) -> Float64[np.ndarray, "node target input"]:
+        """The inputs of each target of each place, standardised by channel."""
+        targets, standardised = list(sample.target_channels), self.parts(sample)[0] / self.scale
+        own = np.moveaxis(standardised[: sample.first_wanted_step, :, targets], 0, -1)
+        covariates = covariate_inputs(sample, standardised)[:, None]
+        return np.concatenate([own, np.repeat(covariates, len(targets), axis=1)], axis=2)
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         rows = self.forecast(samples)
@@ -255,14 +265,16 @@ def fit_ridge(train: TrainingWindows, *, level: Level, penalty: float = 1e-3) ->
     rule = RidgeForecast(means, overall, np.ones(len(overall)), Ridge(), level)
     rows = [_ridge_rows(rule, sample) for sample in train]
     x, y, complete = (np.concatenate(part) for part in zip(*rows, strict=True))
-    if not complete.any():
+    targets = list(train[0].target_channels)
+    if not complete[:, targets].any():
         raise DataError(
             "No training window has all its wanted values, so a ridge cannot be fitted. Check the data."
         )
-    scale = _channel_scales(train, x, complete)
-    unit = np.broadcast_to(scale, complete.shape)[complete, None]
-    model = Ridge(alpha=penalty * len(unit)).fit(x[complete] / unit, y[complete] / unit)
-    return replace(rule, scale=scale, model=model)
+    rule = replace(rule, scale=_channel_scales(train, x, complete))
+    used = complete[:, targets]
+    inputs = np.concatenate([rule.inputs(sample) for sample in train])[used]
+    outputs = (y / rule.scale[:, None])[:, targets][used]
+    return replace(rule, model=Ridge(alpha=penalty * len(inputs)).fit(inputs, outputs))
 
 
 def _ridge_rows(
@@ -272,9 +284,11 @@ def _ridge_rows(
     Float64[np.ndarray, "node channel horizon"],
     Bool[np.ndarray, "node channel"],
 ]:
-    """The residuals of a training window before and from the first wanted step, and whether all of these are known."""
+    """The residuals of a training window before and from the first wanted step, and whether all of these are known;
+    always of covariates, which are inputs alone."""
     (residuals, _), start = rule.parts(sample), sample.first_wanted_step
     complete = np.isfinite(known_values(sample)[start:]).all(axis=0)
+    complete[:, list(sample.covariate_channels)] = True
     return np.moveaxis(residuals[:start], 0, -1), np.moveaxis(residuals[start:], 0, -1), complete
 
 

@@ -31,6 +31,20 @@ def forecast_prediction(sample: Sample, rows: Float64[np.ndarray, "horizon node 
     return window_prediction(sample, value)
 
 
+def covariate_inputs(
+    sample: Sample, values: Float64[np.ndarray, "time node channel"]
+) -> Float64[np.ndarray, "node input"]:
+    """The covariates of each place as inputs of a regression: their history, then what is known of them ahead.
+
+    values: those of all entries, standardised; 0 stands for a value that is not visible. Without covariates, no input.
+    """
+    start, shown = sample.first_wanted_step, np.where(sample.visible, np.nan_to_num(values), 0.0)
+    parts = [shown[:start, :, c] for c in sample.covariate_channels]
+    parts += [shown[start:, :, c] for c in sample.channels_ahead]
+    rows = np.concatenate(parts) if parts else np.zeros((0, values.shape[1]))
+    return np.asarray(rows.T, dtype=np.float64)
+
+
 def known_values(sample: Sample) -> WindowValues:
     """All values of a training sample: the visible ones and, where wanted, the truth."""
     if sample.truth is None:

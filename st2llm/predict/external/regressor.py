@@ -12,7 +12,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
 from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import ConfigError, DataError
-from st2llm.predict.baselines.rule import forecast_prediction, known_values
+from st2llm.predict.baselines.rule import covariate_inputs, forecast_prediction, known_values
 from st2llm.types import DAY_S, Prediction, Provenance, Sample, TrainingWindows, check_training_windows
 from st2llm.types.axes import FieldAxes
 
@@ -46,10 +46,11 @@ class RegressorPredictor:
         return self.axes.restore(self._arranged(self.axes.arrange(sample, self.name)), sample)
 
     def _arranged(self, sample: Sample) -> Prediction:
-        _, nodes, channels = sample.values.shape
+        targets, nodes = list(sample.target_channels), sample.values.shape[1]
         forecasts = np.asarray(self.regressor.predict(_features(sample, self.scaler)), dtype=np.float64)
-        rows = forecasts.reshape(nodes, channels, -1)
-        return forecast_prediction(sample, self.scaler.unscale(np.moveaxis(rows, 2, 0)))
+        rows = np.full((len(sample.time) - sample.first_wanted_step, *sample.values.shape[1:]), np.nan)
+        rows[:, :, targets] = np.moveaxis(forecasts.reshape(nodes, len(targets), -1), 2, 0)
+        return forecast_prediction(sample, self.scaler.unscale(rows))
 
 
 def fit_regressor(
@@ -57,9 +58,10 @@ def fit_regressor(
 ) -> RegressorPredictor:
     """Fits a clone of the estimator on training windows of one forecast task; the estimator itself is not changed.
 
-    A row is one series of one window: its history, standardised by place (0 where a value is missing), and the time of
-    day and day of week of the first wanted step. The targets are its wanted steps; rows that lack one are left out.
-    Single-target regressors get a copy for each step. rows: maximal number of rows, evenly spaced.
+    A row is one target series of one window: its history, standardised by place (0 where a value is missing), that of
+    the place's covariates with what is known of them ahead, and the time of day and day of week of the first wanted
+    step. The targets are its wanted steps; rows that lack one are left out. Single-target regressors get a copy for
+    each step. rows: maximal number of rows, evenly spaced.
     Raises ConfigError for an estimator that is no regressor, DataError where no row has all its targets.
     """
     check_training_windows(train, name)
@@ -87,14 +89,16 @@ def fit_regressor(
 
 def _features(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row feature"]:
     start = sample.first_wanted_step
-    past = np.nan_to_num(scaler.scale(sample.values)[:start])
+    scaled, targets = scaler.scale(sample.values), list(sample.target_channels)
+    past = np.nan_to_num(scaled[:start, :, targets])
     series = np.moveaxis(past, 0, 2).reshape(-1, start)
+    covariates = np.repeat(covariate_inputs(sample, scaled), len(targets), axis=0)
     calendar, day = sample.side.calendar, max(1, DAY_S // max(1, sample.side.freq_s))
     turns = np.array([calendar.step_of_day[start] / day, calendar.day_of_week[start] / 7]) * 2 * np.pi
     when = np.concatenate([np.sin(turns), np.cos(turns)])
-    return np.concatenate([series, np.broadcast_to(when, (len(series), len(when)))], axis=1)
+    return np.concatenate([series, covariates, np.broadcast_to(when, (len(series), len(when)))], axis=1)
 
 
 def _targets(sample: Sample, scaler: FieldScaler) -> Float64[np.ndarray, "row horizon"]:
-    targets = scaler.scale(known_values(sample))[sample.first_wanted_step :]
+    targets = scaler.scale(known_values(sample))[sample.first_wanted_step :, :, list(sample.target_channels)]
     return np.moveaxis(targets, 0, 2).reshape(-1, len(targets))

@@ -41,7 +41,7 @@ def target_series(sample: Sample, *, name: str, min_readings: int) -> TargetSeri
     keys = sample.wanted_series
     past = np.stack([sample.values[:start, n, c] for n, c in keys])
     few = np.flatnonzero(np.isfinite(past).sum(axis=1) < min_readings)
-    if sample.visible[start:].any() or few.size:
+    if sample.visible[start:, :, sample.target_channels].any() or few.size:
         reason = (
             f"{sample.place[keys[int(few[0])][0]]!r} has fewer than {min_readings} readings in its {start} steps"
             if few.size

@@ -49,6 +49,10 @@ class Preprocessor(Protocol):
         """What scaler.json of a checkpoint holds: the scaler and, where they are used, slot means."""
         ...
 
+    def error_scale(self, sample: Sample) -> Tensor:
+        """The factors from standardised errors to those that training minimises; see `FieldScaler.error_scale`."""
+        ...
+
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> Any:
         """Tensors of these samples; `with_instructions` adds the text read before the soft tokens."""
         ...

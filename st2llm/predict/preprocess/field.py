@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
@@ -89,6 +90,10 @@ class FieldPreprocessor:
             return None
         return np.stack([self.slot_means.of(sample) for sample in samples])
 
+    def error_scale(self, sample: Sample) -> Tensor:
+        """See `FieldScaler.error_scale`. sample: one of the task, for the units of its channels."""
+        return torch.from_numpy(self.scaler.error_scale(sample.side)).float()
+
     def with_sampling_noise(self, batch: Any) -> Any:
         """The batch unchanged: heads of fields draw nothing."""
         return batch
@@ -136,6 +141,7 @@ class FieldPreprocessor:
             note_words=len(self.vocabulary.words),
             amid=amid,
             classes=class_count(sample),
+            ahead=() if amid else sample.channels_ahead,
         )
 
     def config(self) -> dict[str, Any]:

@@ -99,6 +99,10 @@ class SequencePreprocessor:
     def scaler_state(self) -> dict[str, Any]:
         return dict(self.scaler.to_json())
 
+    def error_scale(self, sample: Sample) -> Tensor:
+        """The standard deviations: the heads of sequences have losses of their own."""
+        return torch.from_numpy(self.scaler.std).float()
+
     def with_sampling_noise(self, batch: Any) -> Any:
         """The batch with the noise that path forecasts are drawn from, the same for every sample and arm."""
         if self.shape.task != "forecast":

@@ -61,6 +61,16 @@ class SeriesAnswer:
             values = np.where(sample.visible[:, :, channel], sample.values[:, :, channel], np.nan)
         return fit(self.notation.strategy, values, replace(self.notation, least_steps=LEAST_STEPS))
 
+    def covariates(self, sample: Sample, node: int) -> tuple[TargetSeries, ...]:
+        """The series of the covariates of a place that have a visible value, each with its notation."""
+        series = []
+        for channel in sample.covariate_channels:
+            values = visible_values(sample, node, channel)
+            if np.isfinite(values).any():
+                numbers = fit(self.notation.strategy, values, replace(self.notation, least_steps=LEAST_STEPS))
+                series.append(TargetSeries(node, channel, np.zeros(0, dtype=np.int64), numbers))
+        return tuple(series)
+
     def grammar(self, sample: Sample) -> Grammar:
         """The grammar of the answer. Raises DataError where the series need different grammars."""
         series, count = self.series(sample), int(sample.wanted.sum())

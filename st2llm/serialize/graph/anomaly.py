@@ -53,23 +53,25 @@ def plant_anomaly(sample: Sample, place: str, seed: int = 0) -> Sample:
     no value is negative, none becomes negative. Raises DataError where no value of that day is visible.
     """
     sample = sample.at(place) if sample.wanted.any() else sample
-    node = sample.place.index(place)
+    node, channel = sample.place.index(place), sample.target_channels[0]
     nodes = [node, *(other for other, _ in sample.side.neighbours[node][:_MAX_NEIGHBOURS])]
     values, steps = sample.values[:, nodes].copy(), question_steps(sample)
-    finite = np.flatnonzero(np.isfinite(visible_values(sample, node, 0)[steps])) + steps.start
+    finite = np.flatnonzero(np.isfinite(visible_values(sample, node, channel)[steps])) + steps.start
     if not len(finite):
         raise DataError(
             f"{sample.id} has no visible reading of {place!r} on its last day. Take another place or sample."
         )
     draw = np.random.default_rng(seed_from(f"{sample.id}\n{place}\n{seed}"))
     step = int(finite[draw.integers(len(finite))])
-    series = visible_values(sample, node, 0)
+    series = visible_values(sample, node, channel)
     spread = float(np.nanstd(series)) or abs(float(series[step])) or 1.0
     sign = 1 if draw.random() < 0.5 else -1
     if np.nanmin(series) >= 0 > series[step] + sign * _DEVIATIONS * spread:
         sign = 1
     moved = series[step] + sign * _DEVIATIONS * spread
-    values[step, 0, 0] = np.rint(moved) if np.array_equal(series[finite], np.rint(series[finite])) else moved
+    values[step, 0, channel] = (
+        np.rint(moved) if np.array_equal(series[finite], np.rint(series[finite])) else moved
+    )
     question = _select_nodes(sample, nodes, values)
     return replace(question, label=question.side.options[step - steps.start])
 

@@ -1,7 +1,7 @@
 """Template variables of sensor graphs: the history of a place, its neighbours, the network, tables and the calendar."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,8 @@ PLACE_VARIABLES: Mapping[str, str] = {
     **TARGET_VARIABLES,
     "place": "name of the place",
     "about": "description of the place, such as its surroundings; may be empty",
-    "history": "lines, oldest first, each with .label and .numbers; ? stands for a target entry",
+    "history": "lines, oldest first, each with .label and .numbers; ? stands for a target entry; covariates come first",
+    "covariates": "the lines of `history` that are of covariates",
     "asked": "label of the line to continue",
     "asked_stamps": "short time stamps of the target steps (a list)",
     "order": "order of the target series where there are several: 24 of inflow, then 24 of outflow",
@@ -118,15 +119,16 @@ class GraphVariables:
     def place(self, sample: Sample) -> dict[str, Any]:
         """The values of PLACE_VARIABLES, for the one place that `sample` asks for."""
         side, node = sample.side, target_node(sample)
-        series = self.answer.series(sample)
+        series, covariates = self.answer.series(sample), self.answer.covariates(sample, node)
         first, single = series[0], len(series) == 1
         recent = min(self.recent, forecast_start(sample)) if self._is_forecast else len(sample.time)
-        notes = dict.fromkeys(each.numbers.note for each in series if each.numbers.note)
+        notes = dict.fromkeys(each.numbers.note for each in (*series, *covariates) if each.numbers.note)
         variables = target_variables(sample, self.answer.task) | {
             "place": plain_text(side.labels[node]),
             "about": plain_text(side.place_texts[node]) if side.place_texts else "",
             "history": self.history(sample, series),
-            "asked": _target_label(sample, series),
+            "covariates": self._covariate_lines(sample, series[0]),
+            "asked": _target_label(sample, series, alone=single and not covariates),
             "asked_stamps": _target_timestamps(sample),
             "neighbours": self._neighbour_lines(sample, series),
             "order": _series_order(sample, series) if not single else "",
@@ -142,7 +144,9 @@ class GraphVariables:
 
     def window(self, sample: Sample) -> dict[str, Any]:
         """The values of SAMPLE_VARIABLES, for templates of all places at once."""
-        return target_variables(sample, self.answer.task) | {"statistics": window_statistics(sample, 0)}
+        return target_variables(sample, self.answer.task) | {
+            "statistics": window_statistics(sample, sample.target_channels[0])
+        }
 
     def table(self, sample: Sample) -> dict[str, Any]:
         """The values of QUESTION_VARIABLES, which contain TABLE_VARIABLES."""
@@ -155,7 +159,7 @@ class GraphVariables:
         variables = context_variables(sample) | {
             "table": place_blocks(sample, nodes, [labels[node] for node in nodes], steps),
             "left_out": len(order) - len(nodes),
-            **extremes(sample, 0),
+            **extremes(sample, sample.target_channels[0]),
             "question": plain_text(sample.question),
             "options": LabelAnswer(answer_format).options(sample) if answer_format is not None else (),
         }
@@ -166,7 +170,8 @@ class GraphVariables:
 
     def anomaly(self, sample: Sample) -> dict[str, Any]:
         """The values of ANOMALY_VARIABLES, for the first place of the sample."""
-        steps, series = anomaly.question_steps(sample), visible_values(sample, 0, 0)
+        steps, channel = anomaly.question_steps(sample), sample.target_channels[0]
+        series = visible_values(sample, 0, channel)
         decimals = decimals_for(series)
         before = place_blocks(sample, [0], [""], slice(0, steps.start))[0].lines if steps.start else ()
         variables = context_variables(sample) | {
@@ -176,7 +181,7 @@ class GraphVariables:
                 Line(
                     stamp,
                     format_value(float(value), decimals),
-                    told=series_entries(sample, 0, 0, slice(step, step + 1)),
+                    told=series_entries(sample, 0, channel, slice(step, step + 1)),
                 )
                 for step, stamp, value in zip(
                     range(steps.start, steps.stop),
@@ -194,12 +199,28 @@ class GraphVariables:
         return truncation.with_missing_flag(variables)
 
     def history(self, sample: Sample, series: Sequence[TargetSeries]) -> tuple[Line, ...]:
-        """The lines of the place: before a forecast, in other tasks of the whole window with `?` for target entries."""
+        """The lines of the place: before a forecast, in other tasks of the whole window with `?` for target entries.
+
+        The covariates of the place come first, those known in advance with their values at the target steps.
+        """
         steps = slice(0, forecast_start(sample) if self._is_forecast else len(sample.time))
-        lines: list[Line] = []
+        lines = list(self._covariate_lines(sample, series[0]))
+        alone = f", {channel_name(sample, series[0].channel)}" if lines else ""
         for each in series:
-            name = _channel_suffix(sample, each.channel, each.numbers) if len(series) > 1 else ""
+            name = _channel_suffix(sample, each.channel, each.numbers) if len(series) > 1 else alone
             lines += daily_lines(sample, each, steps, name=name, full=not self._is_forecast)
+        return tuple(lines)
+
+    def _covariate_lines(self, sample: Sample, target: TargetSeries) -> tuple[Line, ...]:
+        """The lines of the covariates at the place of a target; those after its newest line are dropped with that."""
+        end, lines = len(sample.time), list[Line]()
+        steps = slice(0, forecast_start(sample) if self._is_forecast else end)
+        newest = daily_lines(sample, target, steps)[-1].start
+        for each in self.answer.covariates(sample, target.node):
+            shown = slice(0, end) if each.channel in sample.channels_ahead else steps
+            own = daily_lines(sample, each, shown, name=_channel_suffix(sample, each.channel, each.numbers))
+            past = len(daily_lines(sample, each, steps))
+            lines += [*own[:past], *(replace(line, start=newest) for line in own[past:])]
         return tuple(lines)
 
     def _neighbour_lines(self, sample: Sample, series: Sequence[TargetSeries]) -> tuple[Line, ...]:
@@ -288,19 +309,20 @@ def target_node(sample: Sample) -> int:
 
 def _neighbour_day(sample: Sample, other: int, steps: slice) -> Line:
     """The values of a neighbour at the steps that an anomaly question is about."""
-    values, label = visible_values(sample, other, 0)[steps], plain_text(sample.side.labels[other])
+    channel, label = sample.target_channels[0], plain_text(sample.side.labels[other])
+    values = visible_values(sample, other, channel)[steps]
     decimals = decimals_for(values)
     numbers = ", ".join(format_value(float(value), decimals) for value in values)
-    where, told = displacement_text(sample, 0, other), series_entries(sample, other, 0, steps)
+    where, told = displacement_text(sample, 0, other), series_entries(sample, other, channel, steps)
     return Line(label, numbers, start=label, where=where, told=told)
 
 
-def _target_label(sample: Sample, series: Sequence[TargetSeries]) -> str:
-    """The label of the line to continue, with the order of several series."""
+def _target_label(sample: Sample, series: Sequence[TargetSeries], *, alone: bool) -> str:
+    """The label of the line to continue, with what is asked for, and its order, unless one series is shown alone."""
     side, steps = sample.side, sample.wanted_steps
     moments = local_times(sample)[int(steps[0]) : int(steps[-1]) + 1]
     label = plain_text(calendar.span_label(moments, side.freq_s, side.calendar.holiday[int(steps[0])]))
-    return label if len(series) == 1 else f"{label}, {_series_order(sample, series)}"
+    return label if alone else f"{label}, {_series_order(sample, series)}"
 
 
 def _target_timestamps(sample: Sample) -> tuple[str, ...]:

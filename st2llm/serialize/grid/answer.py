@@ -49,6 +49,17 @@ class RegionAnswer:
                 region_means.append(RegionMean(wanted_region, channel, history, base - base.mean()))
         return tuple(region_means)
 
+    def covariates(self, sample: Sample) -> tuple[RegionMean, ...]:
+        """The regional means of covariates before the forecast, and at its steps where they are known in advance."""
+        start, found = forecast_start(sample), []
+        for channel in sample.covariate_channels:
+            end = len(sample.time) if channel in sample.channels_ahead else start
+            for region in raster.compass_regions(sample, self.across):
+                history = raster.region_means(sample, region, channel)[:end]
+                if np.isfinite(history).any():
+                    found.append(RegionMean(region, channel, history, np.zeros(len(region.nodes))))
+        return tuple(found)
+
     def numbers(self, means: tuple[RegionMean, ...], channel: int) -> Strategy:
         """The notation of a channel, fitted to the visible means of all regions."""
         values = np.concatenate([mean.history for mean in means if mean.channel == channel])

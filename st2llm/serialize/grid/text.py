@@ -12,7 +12,7 @@ from st2llm.serialize.answer.labels import LabelAnswer
 from st2llm.serialize.answer.series import SERIES_TASKS
 from st2llm.serialize.graph.text import GraphSerializer
 from st2llm.serialize.grid import raster
-from st2llm.serialize.grid.answer import RegionAnswer
+from st2llm.serialize.grid.answer import RegionAnswer, RegionMean
 from st2llm.serialize.grid.variables import PLACE_VARIABLES, drop_order, variable_names
 from st2llm.serialize.numbers import format_decimal, is_sequential
 from st2llm.serialize.template import truncation
@@ -124,7 +124,8 @@ class GridSerializer:
         steps, channels = len(sample.time) - start, sorted({mean.channel for mean in means})
         scale_means = means if scaled is None else self.regions.means(scaled)
         numbers = {channel: self.regions.numbers(scale_means, channel) for channel in channels}
-        several = len(channels) > 1
+        covariates = self.regions.covariates(sample)
+        several = len(channels) + len(covariates) > 1
         labels = [
             mean.region.name
             + (
@@ -136,9 +137,12 @@ class GridSerializer:
         ]
         first = numbers[channels[0]]
         variables = target_variables(sample, "forecast") | {
-            "history": tuple(
-                Line(label, numbers[mean.channel].write(mean.history))
-                for label, mean in zip(labels, means, strict=True)
+            "history": (
+                *(self._covariate_line(sample, mean) for mean in covariates),
+                *(
+                    Line(label, numbers[mean.channel].write(mean.history))
+                    for label, mean in zip(labels, means, strict=True)
+                ),
             ),
             "asked": ", then ".join(f"{steps} of {label}" for label in labels),
             "total": steps * len(means),
@@ -149,17 +153,24 @@ class GridSerializer:
         }
         return variables | {"missing": truncation.has_missing(variables)}
 
+    def _covariate_line(self, sample: Sample, mean: RegionMean) -> Line:
+        """The means of a region of a covariate, with its own notation."""
+        numbers = self.regions.numbers((mean,), mean.channel)
+        label = f"{mean.region.name}, {channel_name(sample, mean.channel)}{scale_note(numbers)}"
+        return Line(label, numbers.write(mean.history))
+
     def _table_variables(self, sample: Sample) -> dict[str, Any]:
-        first = np.flatnonzero(sample.visible[:, :, 0].any(axis=1))
+        channel = sample.target_channels[0]
+        first = np.flatnonzero(sample.visible[:, :, channel].any(axis=1))
         step = int(first[0]) if len(first) else 0
-        values = np.where(sample.visible[step, :, 0], sample.values[step, :, 0], np.nan)
+        values = np.where(sample.visible[step, :, channel], sample.values[step, :, channel], np.nan)
         options = LabelAnswer(self.answer).options(sample) if self.answer is not None else ()
         variables = (
             context_variables(sample)
-            | self._map(sample, 0, None)
+            | self._map(sample, channel, None)
             | {
                 "first_table": raster.coarse_table(
-                    sample, values, self.cells, told=step_entries(sample, step, 0)
+                    sample, values, self.cells, told=step_entries(sample, step, channel)
                 ).rows,
                 "first_time": calendar.stamp(local_times(sample)[step], sample.side.freq_s),
                 "named": self._named(sample, " | ".join((sample.question, *options))),

@@ -23,6 +23,7 @@ PLACE_VARIABLES: Mapping[str, str] = {
     "place": "name of the cell: 60.5°N 20.0°W",
     "about": "description of the cell, such as its land use; may be empty",
     "history": "lines, oldest first, each with .label and .numbers; ? stands for a target entry",
+    "covariates": "the lines of `history` that are of covariates",
     "asked": "label of the line to continue",
     "asked_stamps": "short time stamps of the target steps (a list)",
     "order": "order of the target series where there are several: 24 of inflow, then 24 of outflow",

@@ -8,7 +8,7 @@ import numpy as np
 from st2llm.serialize.text import calendar
 from st2llm.serialize.text.formatting import decimals_for, format_values
 from st2llm.serialize.text.plain_text import plain_text
-from st2llm.serialize.text.series import Line, forecast_start, local_times
+from st2llm.serialize.text.series import Line, channel_name, forecast_start, local_times
 from st2llm.types import Sample
 
 _RECENT_READINGS = 6
@@ -17,11 +17,11 @@ _RECENT_READINGS = 6
 CONTEXT_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
     "description": "description from the data card; may be empty",
-    "unit": "unit of the values",
-    "quantity": "name of the measured quantity",
+    "unit": "unit of the values; '' where channels differ in it",
+    "quantity": "what is measured; of several channels that are asked for, all of them",
     "step": "time between two values, as it follows 'every': hour, 5 minutes",
     "places": "number of places",
-    "channels": "names of the channels, where there are several (a list)",
+    "channels": "names of the channels with their units, where there are several (a list)",
     "history_start": "first moment shown, local: Monday 3 June 2024 00:00",
     "history_end": "last moment shown",
     "notes": "notes that are known in advance (a list of sentences)",
@@ -90,7 +90,7 @@ def _values_per_place(sample: Sample) -> int:
 
 def _dataset_variables(sample: Sample) -> dict[str, Any]:
     side = sample.side
-    several = sample.values.shape[2] > 1
+    names = [channel_name(sample, i) for i in range(len(side.channels))] if sample.values.shape[2] > 1 else []
     return {
         "dataset": plain_text(side.dataset),
         "description": plain_text(side.description),
@@ -98,6 +98,6 @@ def _dataset_variables(sample: Sample) -> dict[str, Any]:
         "quantity": plain_text(side.quantity),
         "step": calendar.step_phrase(side.freq_s),
         "places": len(sample.place),
-        "channels": tuple(plain_text(name.replace("_", " ")) for name in side.channels) if several else (),
+        "channels": tuple(names),
         "notes": tuple(plain_text(note) for note in side.notes),
     }

@@ -75,8 +75,10 @@ def visible_values(sample: Sample, node: int, channel: int) -> Float64[np.ndarra
 
 
 def channel_name(sample: Sample, channel: int) -> str:
-    """The name of a channel, or its number."""
+    """The name of a channel, what it measures and its unit where the data say so, or its number."""
     names = sample.side.channels
+    if sample.side.channel_details:
+        return plain_text(sample.side.channel_details[channel].label)
     return plain_text(names[channel].replace("_", " ")) if channel < len(names) else f"channel {channel + 1}"
 
 

@@ -32,11 +32,15 @@ def place_labels(sample: Sample) -> list[str]:
 
 def unit_of(sample: Sample, channel: int) -> str:
     """The unit of a field's values, '' where channels differ in it or it is not known."""
+    if sample.side.channel_details:
+        return sample.side.channel_details[channel].unit
     return sample.side.unit if len(sample.side.channels) <= 1 or channel == 0 else ""
 
 
 def quantity(sample: Sample, channel: int) -> str:
-    """The name of what is measured: the quantity of the data, or the channel if there are several."""
+    """What is measured: the quantity of the channel or of the data, or the channel's name if there are several."""
+    if sample.side.channel_details:
+        return plain_text(sample.side.channel_details[channel].words)
     names = sample.side.channels
     return plain_text(names[channel]) if len(names) > 1 else plain_text(sample.side.quantity)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from support import five_kinds
+from support import five_kinds, weather
 
 from st2llm import tasks
 from st2llm.commands.predict.table import as_text, prediction_table, table_format
@@ -32,6 +32,15 @@ def test_times_are_text_with_the_offset_of_the_zone():
     assert table["timestamp"].tolist()[:2] == ["2024-01-01T17:00:00+13:00", "2024-01-01T18:00:00+13:00"]
     assert seconds(table) == table["time"].tolist()
     assert set(table["channel_name"]) == {"count"} and not table["unread"].any()
+
+
+def test_each_value_of_a_field_has_the_unit_of_its_channel():
+    (sample,) = future_samples(weather.stations(), tasks.forecast(4, 2)).samples
+    table = prediction_table([sample], [predicted(sample, 1.0)])
+    units = dict(zip(table["channel_name"], table["unit"], strict=True))
+    assert units == {"temperature": "degrees Celsius", "humidity": "%"}
+    walk = future_samples([five_kinds.walk(6)], tasks.forecast(3, 2)).samples
+    assert "unit" not in prediction_table(walk, [predicted(walk[0], 1.0)])
 
 
 def test_fixes_less_than_a_second_apart_have_milliseconds():

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support import five_kinds
+from support import five_kinds, weather
 from support.geo_frames import Points, geo_frame
 
 from st2llm import load_data
@@ -23,6 +23,15 @@ def test_a_wide_table_is_a_graph_with_a_place_a_column():
     np.testing.assert_array_equal(graph.values[:, :, 0], wide().to_numpy())
     assert graph.time[0] == HOURS[0].timestamp()
     assert graph.provenance.source == "an object in memory" and len(graph.provenance.sha256) == 64
+
+
+def test_the_channels_of_a_long_table_may_each_have_a_unit():
+    table = weather.stations(weather.COVARIATE).to_pandas()
+    graph = SensorGraph.from_pandas(
+        table, freq="1h", card={"channels": weather.channel_keys(role="covariate")}
+    )
+    assert graph.channel_details == (weather.TEMPERATURE, weather.COVARIATE)
+    assert (graph.unit, graph.quantity) == ("degrees Celsius", "air temperature")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 import yaml
-from support import five_kinds
+from support import five_kinds, weather
 
 from st2llm import load_data
 from st2llm.errors import ConfigError, DataError
@@ -43,6 +45,22 @@ def test_a_grid_comes_back(back):
     np.testing.assert_array_equal(after.values[:, order], data.values)
     np.testing.assert_array_equal(after.layout.rows[order], data.layout.rows)
     np.testing.assert_array_equal(after.time, data.time)
+
+
+def test_what_each_channel_measures_comes_back_from_xarray():
+    data, channels = five_kinds.grid(), (weather.TEMPERATURE, weather.KNOWN)
+    data = replace(
+        data,
+        values=np.repeat(data.values, 2, axis=3),
+        channels=tuple(channel.name for channel in channels),
+        channel_details=channels,
+        unit=weather.TEMPERATURE.unit,
+        quantity=weather.TEMPERATURE.quantity,
+    )
+    after = Grid.from_xarray(data.to_xarray())
+    assert (after.channel_details, after.unit, after.quantity) == (channels, data.unit, data.quantity)
+    alike = Grid.from_xarray(data.to_xarray(), card={"unit": "points"})
+    assert (alike.channel_details, alike.unit) == ((), "points")
 
 
 def test_attributes_and_encodings_of_a_file_do_no_harm():

@@ -1,7 +1,9 @@
 """The steps after the last reading have the calendar, the holidays and the covariates of the card."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from support import weather
 
 from st2llm.data import extend_into_future, load_data
 
@@ -18,6 +20,19 @@ def test_covariates_go_on_as_far_as_their_file_does(make_card):
     np.testing.assert_allclose(longer.covariates[0].values[72:], [7.2, 7.3, 7.4, 7.4, np.nan])
     assert longer.covariates[0].known_in_advance and np.isnan(longer.values[72:]).all()
     np.testing.assert_array_equal(longer.values[:72], data.values)
+
+
+def test_a_channel_that_is_known_in_advance_goes_on_as_far_as_its_file_does(tmp_path):
+    path = weather.write_card(tmp_path, steps=80, channels=weather.channel_keys(role="covariate", known=True))
+    readings = pd.read_csv(tmp_path / "readings.csv")
+    readings.loc[readings["time"] >= "2024-01-04 05:00", "temperature"] = np.nan  # the last three hours
+    readings.to_csv(tmp_path / "readings.csv", index=False)
+    data = load_data(path)
+    longer = extend_into_future(data, path, 5)
+    assert len(longer.time) == 82
+    np.testing.assert_array_equal(longer.values[:80], data.values)
+    assert np.isnan(longer.values[77:, :, 0]).all() and np.isnan(longer.values[80:]).all()
+    assert np.isfinite(longer.values[77:80, :, 1]).all()
 
 
 def test_the_calendar_goes_on_with_its_holidays(make_card):

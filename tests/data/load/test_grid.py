@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import yaml
 from support.rasters import COLS, ROWS, STEPS, card, dataset, values
 
 from st2llm.data import fetch, load_data
@@ -379,3 +380,24 @@ def test_texts_of_places_are_joined_in_the_frame_of_the_file(tmp_path: Path) -> 
     places = {"file": "shops.csv", "text": "what", "x": "east", "y": "north", "within_m": 50}
     data = _netcdf(tmp_path, plane, side={"places": places})
     assert data.place_texts == ("",) * 5 + ("Bakery",) + ("",) * 6
+
+
+def test_variables_of_a_file_bring_their_own_units(tmp_path):
+    time = pd.date_range("2024-01-01", periods=4, freq="D")
+    shape = ("time", "lat", "lon"), np.arange(16.0).reshape(4, 2, 2)
+    made = xr.Dataset(
+        {"t2m": (*shape, {"units": "K"}), "rain": (*shape, {"units": "mm"})},
+        coords={"time": time, "lat": [1.0, 2.0], "lon": [3.0, 4.0]},
+    )
+    made.to_netcdf(tmp_path / "air.nc")
+    keys = {"name": "air", "kind": "grid", "source": {"path": "."}, "values": "air.nc", "freq": "1D"}
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump({**keys, "variable": ["t2m", "rain"]}))
+    data = load_data(tmp_path / "card.yaml")
+    assert [(channel.name, channel.unit) for channel in data.described_channels] == [
+        ("t2m", "K"),
+        ("rain", "mm"),
+    ]
+    assert data.unit == ""
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump({**keys, "variable": "rain"}))
+    alone = load_data(tmp_path / "card.yaml")
+    assert (alone.unit, alone.channel_details) == ("mm", ())

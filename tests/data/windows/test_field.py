@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import weather
 
 from st2llm import tasks
 from st2llm.data import calendar
@@ -253,3 +254,76 @@ def test_no_window_crosses_a_boundary_and_none_that_fits_is_left_out(
         assert (np.diff(starts) >= min(stride, 23)).all()
         if stride % 24 or align != "day":
             assert starts[-1] + stride + task.length > end
+
+
+def _stations(humidity, task=None):
+    return split(weather.stations(humidity), task or tasks.forecast(4, 2)).train[0]
+
+
+def test_a_covariate_is_an_input_that_is_neither_scored_nor_shown_ahead() -> None:
+    sample = _stations(weather.COVARIATE)
+    assert sample.wanted[4:, :, 0].all() and not sample.wanted[:, :, 1].any()
+    assert np.isnan(np.asarray(sample.truth)[:, :, 1]).all()
+    assert sample.visible[:4].all() and not sample.visible[4:].any()
+    assert (sample.target_channels, sample.covariate_channels, sample.channels_ahead) == ((0,), (1,), ())
+    assert (sample.side.unit, sample.side.quantity) == ("degrees Celsius", "air temperature")
+
+
+def test_a_covariate_known_in_advance_is_shown_at_the_steps_that_are_hidden() -> None:
+    sample = _stations(weather.KNOWN)
+    assert sample.visible[4:, :, 1].all() and not sample.visible[4:, :, 0].any()
+    assert sample.channels_ahead == (1,)
+    assert (sample.last_visible_step, sample.first_wanted_step) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [tasks.Impute(12, 0.4), tasks.Interpolate(12, 4), tasks.Krige(6, 0.5)],
+    ids=lambda task: task.type,
+)
+def test_covariates_are_hidden_where_the_targets_are_unless_known_in_advance(task) -> None:
+    past, known = _stations(weather.COVARIATE, task), _stations(weather.KNOWN, task)
+    for sample in (past, known):
+        assert sample.wanted[..., 0].any() and not sample.wanted[..., 1].any()
+        assert not (sample.visible & sample.wanted).any()
+    assert not past.visible[..., 1][past.wanted[..., 0]].any()
+    assert known.visible[..., 1].all()
+
+
+def test_a_task_chooses_its_target() -> None:
+    task = tasks.Forecast(4, 2, target=("humidity",))
+    sample = _stations(weather.HUMIDITY, task)
+    assert task.name == "forecast-4-2-of-humidity"
+    assert (sample.target_channels, sample.side.unit) == ((1,), "%")
+    assert not sample.wanted[..., 0].any() and not sample.visible[4:, :, 0].any()
+    assert tasks.from_config({"forecast": {"history": 4, "horizon": 2, "target": ["humidity"]}}) == [task]
+
+
+def test_data_whose_channels_are_all_alike_may_be_given_a_target() -> None:
+    values = np.random.default_rng(0).normal(size=(100, 3, 2))
+    data = replace(_data(values=values), channels=("in", "out"))
+    sample = split(data, tasks.Forecast(4, 2, target=("out",))).train[0]
+    assert (sample.target_channels, sample.side.unit) == ((1,), "people")
+    assert split(data, tasks.forecast(4, 2)).train[0].target_channels == (0, 1)
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(DataError, match=r"tiny: task.forecast.target names the target 'valeu'.*'value'"):
+        split(_data(), tasks.Forecast(4, 2, target=("valeu",)))
+
+
+def test_roles_are_part_of_the_identity_of_windows() -> None:
+    task = tasks.forecast(4, 2)
+    hashes = {
+        split(weather.stations(humidity), task).sha256
+        for humidity in (weather.HUMIDITY, weather.COVARIATE, weather.KNOWN)
+    }
+    assert len(hashes) == 3
+
+
+def test_a_place_without_a_reading_of_the_target_is_never_hidden_alone() -> None:
+    own = weather.values(200)
+    own[:, 1, 0] = np.nan
+    data = weather.stations(weather.COVARIATE, own=own)
+    samples = split(data, tasks.Impute(12, 0.1), stride=12).train
+    assert all(sample.wanted_nodes == (0,) for sample in samples)

@@ -2,9 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support import weather
 from support.graph_samples import counts, forecast_sample
 from support.text_samples import XY
 
+from st2llm import tasks
+from st2llm.data.windows import split
 from st2llm.errors import DataError
 from st2llm.serialize.graph.anomaly import plant_anomaly, question_steps, question_timestamps
 from st2llm.serialize.template.template import load_prompt
@@ -56,3 +59,12 @@ def test_a_model_that_finds_it_is_right():
     template, made = load_prompt("graph/anomaly"), plant_anomaly(SAMPLE, "7-queen-street")
     assert template.read(f" {made.label}\n", made).label == made.label
     assert "none of the 24" in template.read("09:17", made).unread_reason
+
+
+def test_the_anomaly_is_one_of_the_target_and_covariates_stay_as_they_are():
+    task = tasks.Forecast(48, 24, target=("humidity",))
+    sample = split(weather.stations(weather.HUMIDITY, steps=400), task).test[0]
+    made = plant_anomaly(sample, "hill")
+    changed = np.argwhere(made.values[:48, 0] != sample.values[:48, 0])
+    assert len(changed) == 1 and changed[0, 1] == 1
+    assert load_prompt("graph/anomaly").render(made).truth == made.label

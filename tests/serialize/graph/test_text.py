@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support import weather
 from support.graph_samples import counts, forecast_sample
 
+from st2llm import tasks
+from st2llm.data.windows import split
 from st2llm.errors import DataError
 from st2llm.serialize.graph.network import window_statistics
 from st2llm.serialize.graph.text import GraphSerializer
@@ -213,3 +216,55 @@ def test_no_statistics_are_told_of_a_window_that_is_hardly_seen():
     assert window_statistics(sample, 0) == ""
     flat = window_statistics(forecast_sample(np.ones((30, 2)), horizon=6), 0)
     assert flat.endswith("trend level")
+
+
+def _stations(humidity, task=None):
+    return split(weather.stations(humidity, steps=400), task or tasks.forecast(30, 6)).test[0].at("hill")
+
+
+def test_a_prompt_says_what_each_channel_measures_and_its_unit():
+    prompt = str(load_prompt("graph/forecast").render(_stations(weather.HUMIDITY)))
+    assert prompt.startswith("air temperature and relative humidity at Hill, one number every hour.")
+    assert ", air temperature (degrees Celsius)" in prompt
+    assert ", relative humidity (%)" in prompt
+    assert prompt.endswith("6 of air temperature (degrees Celsius), then 6 of relative humidity (%):")
+
+
+@pytest.mark.parametrize("variant", ["graph/forecast", "graph/forecast.chat"])
+def test_a_prompt_shows_a_covariate_and_asks_for_the_target(variant):
+    sample = _stations(weather.COVARIATE)
+    template = load_prompt(variant)
+    prompt = template.render(sample)
+    assert "air temperature at Hill" in prompt.text.replace("Air", "air")
+    lines = [line for line in prompt.text.splitlines() if "relative humidity (%)" in line and ":" in line]
+    assert len(lines) == len({line.split(",")[0] for line in lines}) > 0
+    assert "6 of air temperature (degrees Celsius)" in prompt.text
+    assert prompt.told.values == int(sample.visible[:, 0].sum())
+    answer = template.read(prompt.truth, sample)
+    error = np.abs(answer.value - sample.truth)[sample.wanted]
+    assert error.max() <= template.serializer.precision(sample) + 1e-9
+
+
+def test_what_is_known_of_a_covariate_ahead_is_shown_and_stays_with_the_newest_line():
+    past, known = (
+        GraphSerializer().place_variables(_stations(h))["history"] for h in (weather.COVARIATE, weather.KNOWN)
+    )
+
+    def count(lines):
+        return sum(len(line.numbers.split(",")) for line in lines if "humidity" in line.label)
+
+    assert (count(past), count(known)) == (30, 36)
+    assert {line.start for line in known} == {line.start for line in past}
+
+
+@pytest.mark.parametrize(
+    "task", [tasks.Impute(24, 0.3), tasks.Interpolate(24, 4), tasks.Krige(6, 0.5)], ids=lambda task: task.type
+)
+def test_other_tasks_show_covariates_too_and_mark_the_target_alone(task):
+    sample = split(weather.stations(weather.KNOWN, steps=400), task).test[0]
+    sample = sample.at(sample.place[sample.wanted_nodes[0]])
+    prompt = str(load_prompt(f"graph/{task.type}").render(sample))
+    marked = [line for line in prompt.splitlines() if "?" in line and ":" in line and "marked" not in line]
+    assert all("air temperature (degrees Celsius)" in line for line in marked)
+    assert marked or task.type == "krige"
+    assert "relative humidity (%)" in prompt

@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support import five_kinds, weather
 from support.text_samples import grids
 
+from st2llm import tasks
+from st2llm.data.windows import split
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.grid import raster
 from st2llm.serialize.grid.variables import PLACE_VARIABLES, SAMPLE_VARIABLES, TABLE_VARIABLES
@@ -150,3 +153,30 @@ def test_masks_are_asked_cell_by_cell_and_words_of_the_whole_raster():
 def test_a_sample_that_does_not_say_how_its_cells_lie_is_refused():
     with pytest.raises(DataError, match="does not say how its 12 cells lie"):
         load_prompt("grid/forecast.regions").render(replace(SEA, side=replace(SEA.side, layout=None)))
+
+
+def _air(humidity):
+    """A forecast of the temperature of a grid with its humidity as a covariate."""
+    data = five_kinds.grid(24)
+    data = replace(
+        data,
+        values=np.concatenate([data.values, 40 + data.values], axis=3),
+        channels=("temperature", "humidity"),
+        channel_details=(weather.TEMPERATURE, humidity),
+    )
+    return split(data, tasks.forecast(3, 2)).test[0]
+
+
+@pytest.mark.parametrize("name", ["grid/forecast", "grid/forecast.regions"])
+def test_covariates_are_shown_and_the_target_alone_is_asked_for(name):
+    template, counts = load_prompt(name), []
+    for humidity in (weather.COVARIATE, weather.KNOWN):
+        sample = _air(humidity)
+        sample = sample if name.endswith("regions") else sample.at("r1c1")
+        prompt = template.render(sample)
+        lines = [line for line in prompt.text.splitlines() if ":" in line and "relative humidity (%)" in line]
+        counts.append(sum(len(line.split(":")[1].split(",")) for line in lines))
+        assert "2 of" in prompt.text and "air temperature (degrees Celsius)" in prompt.text
+        answer = template.read(prompt.truth, sample)
+        assert np.isfinite(answer.value[sample.wanted]).all() and not np.isfinite(answer.value[..., 1]).any()
+    assert 5 * counts[0] == 3 * counts[1] > 0  # three steps before the forecast, and two of it

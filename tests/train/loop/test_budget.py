@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from support.markdown_page import ROOT
 
 from st2llm.train.loop.budget import OUTCOME_LABELS, Budget, LearningCurve
-from tests.support.markdown_page import ROOT
 
 
 def curve(validation, **keys) -> LearningCurve:

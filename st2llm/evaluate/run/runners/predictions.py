@@ -13,6 +13,7 @@ from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.scoring.anomaly import add_anomaly_scores
+from st2llm.evaluate.scoring.channels import selection_metric
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.evaluate.scoring.totals import score
 from st2llm.predict import Predictor
@@ -86,6 +87,6 @@ def validation_score(inputs: Inputs, table: pd.DataFrame | None) -> float | None
     """The selection metric of a table of validation windows; None without a table or without truth in it."""
     if table is None:
         return None
-    metric = inputs.suite.selection_metric
-    value = score(table, (metric,)).get(metric, np.nan)
+    metric = selection_metric(inputs.suite, inputs.channels)
+    value = score(table, (metric,), inputs.channels).get(metric, np.nan)
     return value if np.isfinite(value) else None

@@ -2,8 +2,6 @@
 
 from functools import cached_property
 
-import torch
-
 from st2llm.config.model import EncoderSettings
 from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape
@@ -72,7 +70,7 @@ class TrainingInputs:
 
     @cached_property
     def objective(self) -> Objective:
-        scale = torch.from_numpy(self.preprocessor.scaler.std).float()
+        scale = self.preprocessor.error_scale(self.inputs.train[0])
         return objective_of_task(self.shape, scale, squared=self.inputs.budget.loss == "squared")
 
     @property

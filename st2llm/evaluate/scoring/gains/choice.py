@@ -77,8 +77,8 @@ def choice_optimism(arms: FinishedArms, table: Scores, candidates: Sequence[str]
     usable = np.isfinite(validation).all(axis=1) & np.isfinite(test).all(axis=1)
     if usable.sum() < 2:
         return 0.0
-    sign = 1.0 if arms.suite.selection_metric in metrics.HIGHER_IS_BETTER else -1.0
-    test_sign = 1.0 if arms.suite.primary_metric in metrics.HIGHER_IS_BETTER else -1.0
+    sign = 1.0 if metrics.is_higher_better(arms.selection_metric) else -1.0
+    test_sign = 1.0 if metrics.is_higher_better(arms.suite.primary_metric) else -1.0
     return expected_optimism(
         sign * validation[usable], test_sign * test[usable], resamples=arms.suite.bootstrap.draws
     )

@@ -76,9 +76,9 @@ class Scores:
         if spread is None:
             return Estimate(value, None, None)
         low, high = value - spread.half_width(), value + spread.half_width()
-        if name in metrics.HIGHER_IS_BETTER - {"r2"}:
+        if metrics.is_share(name):
             return Estimate(value, max(low, 0.0), min(high, 1.0))
-        return Estimate(value, low if name in ("nll", "r2") else max(low, 0.0), high)
+        return Estimate(value, low if metrics.split_metric(name)[0] in ("nll", "r2") else max(low, 0.0), high)
 
     def gain(self, name: str, llm: str, reference: str, seed: int | None = None) -> Gain | None:
         """The gain of `llm` over `reference` on the samples and training seeds that both have.
@@ -117,7 +117,7 @@ def paired_gain(
     block: unit of the intervals. Where it is a single sample, consecutive samples are merged into blocks of the length
     that the autocorrelation of their difference asks for. n_seeds: paired training runs.
     """
-    higher = name in metrics.HIGHER_IS_BETTER
+    higher = metrics.is_higher_better(name)
     value = relative_gain(pooled(name, llm), pooled(name, reference), higher=higher)
     if not np.isfinite(value):
         return None

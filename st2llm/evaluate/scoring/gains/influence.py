@@ -69,7 +69,7 @@ def relative_gain(llm: float, reference: float, *, higher: bool) -> float:
 
 def gain_influence(name: str, llm: BlockTotals, reference: BlockTotals) -> Float64[np.ndarray, "seed block"]:
     """Influence values of the gain of `llm` over `reference`, which have the same seeds and blocks."""
-    higher = name in metrics.HIGHER_IS_BETTER
+    higher = metrics.is_higher_better(name)
 
     def gain(step: float) -> Float64[np.ndarray, "*cell"]:
         return _difference(_metric(name, llm, step), _metric(name, reference, step), higher)
@@ -91,8 +91,8 @@ def _metric(name: str, arm: BlockTotals, step: float) -> Float64[np.ndarray, "*c
     def weighted(rows: Float64[np.ndarray, "seed block"]) -> Float64[np.ndarray, "*cell"]:
         return np.asarray(rows.sum() + step * rows if step else rows.sum(), dtype=np.float64)
 
-    sums = {total: weighted(rows) for total, rows in arm.sums.items()}
-    counts = {total: weighted(rows) for total, rows in arm.counts.items()}
+    sums = {total: weighted(rows) for total, rows in arm.sums.items() if metrics.needs_total(name, total)}
+    counts = {total: weighted(rows) for total, rows in arm.counts.items() if metrics.needs_total(name, total)}
     return np.asarray(metrics.metric_from_totals(name, sums, counts), dtype=np.float64)
 
 

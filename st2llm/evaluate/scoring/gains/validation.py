@@ -1,6 +1,7 @@
 """Scores on validation windows, and which arm is best there."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from st2llm import metrics
 from st2llm.evaluate.scoring.arms import FinishedArms
+from st2llm.evaluate.scoring.channels import ChannelScales
 from st2llm.evaluate.scoring.totals import totals_by_sample
 from st2llm.evaluate.scoring.unread import resolve_unread
 
@@ -22,7 +24,7 @@ def best_on_validation(arms: FinishedArms, names: Sequence[str]) -> str | None:
     Scores are compared on identical windows and places: first of the predictors that answered the most, then of the
     best one and those that answered fewer (text), on what all of these answered.
     """
-    choose = max if arms.suite.selection_metric in metrics.HIGHER_IS_BETTER else min
+    choose = max if metrics.is_higher_better(arms.selection_metric) else min
     best: list[str] = []
     for group in _by_validation_windows(arms, names):
         shared = _shared_pairs(arms, [*best, *group]) if best else None
@@ -47,7 +49,7 @@ def validation_score(
         rows = rows[_pairs(rows).isin(shared)]
     sums = rows.groupby("metric")[["sum", "count"]].sum()
     totals = {str(name): (float(total), int(count)) for name, total, count in sums.itertuples()}
-    metric = arms.suite.selection_metric
+    metric = arms.selection_metric
     value = metrics.metrics_from_totals(totals, (metric,)).get(metric, np.nan)
     return float(value) if np.isfinite(value) else None
 
@@ -59,23 +61,23 @@ def score_validation(arms: FinishedArms) -> pd.DataFrame:
     version finished it.
     """
     validated = [result for result in arms.results if result.get("validation_windows")]
-    on_validation = FinishedArms(arms.suite, arms.timezone, validated, arms.validation)
+    on_validation = replace(arms, results=validated, predictions=arms.validation, validation={})
     has_rules = any(result["family"] == "baseline" for result in validated)
     tables = [_NO_VALIDATION]
     for result in validated:
         if has_rules or not arms.validation[result["key"]]["unread"].any():
-            totals = _totals_by_pair(resolve_unread(on_validation, result, "penalised"))
+            totals = _totals_by_pair(resolve_unread(on_validation, result, "penalised"), arms.channels)
             tables.append(totals.assign(predictor=result["predictor"], seed=result["seed"]))
     filled = [table for table in tables if len(table)] or tables
     every = pd.concat(filled, ignore_index=True)[[*VALIDATION_COLUMNS]]
-    is_needed = [metrics.needs_total(arms.suite.selection_metric, str(name)) for name in every["metric"]]
+    is_needed = [metrics.needs_total(arms.selection_metric, str(name)) for name in every["metric"]]
     return every[np.array(is_needed, dtype=bool)].reset_index(drop=True)
 
 
-def _totals_by_pair(frame: pd.DataFrame) -> pd.DataFrame:
+def _totals_by_pair(frame: pd.DataFrame, channels: ChannelScales) -> pd.DataFrame:
     """Metric totals of each pair of sample and place."""
     names = frame["sample"].astype(str) + "\n" + frame["place"].astype(str)
-    totals = totals_by_sample(frame.assign(sample=names))
+    totals = totals_by_sample(frame.assign(sample=names), channels)
     pairs = totals["sample"].str.split("\n", n=1, expand=True)
     return totals.assign(sample=pairs[0], place=pairs[1])
 

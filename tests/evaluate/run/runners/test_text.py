@@ -101,7 +101,7 @@ def test_the_prediction_is_the_median_of_the_draws_with_its_quantiles(card, llam
 def test_the_record_counts_answers_and_holds_the_ledger(card, llama, town, tmp_path):
     study, _ = study_of(card, llama, town)
     facts, _, _, store = run(study, tmp_path)
-    arms = load_arms(store, study.inputs.suite, study.inputs.task.name, "UTC")
+    arms = load_arms(store, study.inputs.suite, study.inputs.task.name, {"timezone": "UTC"})
     record = next(r for r in build_records(arms, score_arms(arms)) if r.predictor == "text").to_json()
     assert (record["n"], record["unread"]) == (18, 0)
     assert record["ledger"] == facts["ledger"]
@@ -156,7 +156,7 @@ def test_validation_windows_are_answered_too_and_their_cost_is_counted_apart(car
     assert (
         told["share"] == pytest.approx(told["values"] / told["visible"], rel=0.05) and 0 < told["share"] < 1
     )
-    arms = load_arms(store, study.inputs.suite, study.inputs.task.name, "UTC")
+    arms = load_arms(store, study.inputs.suite, study.inputs.task.name, {"timezone": "UTC"})
     record = next(r for r in build_records(arms, score_arms(arms)) if r.predictor == "text")
     known = table[table["valid"]]
     assert record.validation == pytest.approx((known["value"] - known["truth"]).abs().mean())
