@@ -4,8 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,  # of whichever client the installed version uses
@@ -44,6 +45,24 @@ def local_folder(source: str | Path, *, revision: str | None = None) -> Path:
                 else ", and log in where it is private (hf auth login)."
             )
         ) from error
+
+
+def has_file(repository: str, name: str, *, revision: str | None = None) -> bool:
+    """Whether a repository, owner/name, has a file of this name; offline, whether its local copy has.
+
+    Raises ArtefactError where the repository cannot be had.
+    """
+    try:
+        hf_hub_download(repository, name, revision=revision, local_files_only=offline())
+    except EntryNotFoundError:
+        return False
+    except (HfHubHTTPError, HFValidationError, HTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ArtefactError(
+            f"The repository {repository} of the hub could not be had: {reason}. Check the name and the network, and "
+            f"log in where it is private (hf auth login)."
+        ) from error
+    return True
 
 
 def upload(folder: Path, repository: str) -> str:

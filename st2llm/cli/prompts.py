@@ -86,7 +86,8 @@ def ask(
         typer.Option(
             "--llm",
             metavar="NAME",
-            help="The model to ask: smollm2-135m, a Hugging Face id, a folder, openai:URL#MODEL, or a run of finetune.",
+            help="The model to ask: smollm2-135m, a Hugging Face id, a folder, openai:URL#MODEL, or a checkpoint of "
+            "finetune (a folder or hub:OWNER/NAME).",
         ),
     ],
     index: Index = 0,

@@ -16,6 +16,7 @@ from st2llm.data.describe.sample_plot import plot_predictions
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
 from st2llm.llm.answer_cache import with_answer_cache
+from st2llm.model.checkpoint_folder import is_checkpoint
 from st2llm.tasks import TASKS
 from st2llm.types import Answer, Prediction, Sample, Slot
 
@@ -84,7 +85,8 @@ class Asked:
 def ask(request: PromptRequest) -> Asked:
     """Asks the language model `request.llm`; an answer that was given before comes from the answer cache.
 
-    llm: a name that `load_llm` takes, or the folder of a run of `finetune` on instructions. Raises ConfigError without
+    llm: a name that `load_llm` takes, or the checkpoint of a run of `finetune` on instructions, as a folder or as
+    `hub:owner/name`. Raises ConfigError without
     a model, and for a template whose prompt has slots for soft tokens, and as `render_prompt` does.
     """
     if request.llm is None:
@@ -105,7 +107,7 @@ def ask(request: PromptRequest) -> Asked:
 
 
 def load_answering_llm(name: str) -> "LanguageModel | RemoteModel":
-    """The language model of that name, or of a checkpoint folder with its trained weights.
+    """The language model of that name, or of a checkpoint with its trained weights.
 
     Raises ConfigError for a checkpoint without a language model, and as `load_llm` does.
     """
@@ -131,11 +133,6 @@ def _tokenizer_name(request: PromptRequest) -> str | None:
         return name
     base: str = importlib.import_module("st2llm.model.checkpoint").base_model_id(Path(name))
     return base
-
-
-def is_checkpoint(name: str) -> bool:
-    """Whether a name is the folder of a checkpoint or of a training run, not of a model."""
-    return any((folder / "config.yaml").is_file() for folder in (Path(name), Path(name) / "best"))
 
 
 def plot_answer(asked: Asked, file: Path) -> None:

@@ -23,7 +23,7 @@ from rich.console import Console
 import st2llm
 from st2llm.data.fetch import cache_dir, is_verified, pypi_file, run_module, sha256_of
 from st2llm.errors import ArtefactError, ConfigError, nearest
-from st2llm.hub import offline
+from st2llm.hub import PREFIX, offline
 
 RANDOM = "random:"
 MANIFEST = "manifest.json"
@@ -49,8 +49,8 @@ PACKAGED_MODELS = {
 }
 
 _ACCEPTED_NAMES = (
-    f"a packaged model ({', '.join(PACKAGED_MODELS)}), a Hugging Face id (org/name), a folder with config.json, "
-    f"tokenizer.json and safetensors, a .gguf file, or random:<one of these>."
+    f"a packaged model ({', '.join(PACKAGED_MODELS)}), a Hugging Face id (org/name or hub:org/name), a folder with "
+    f"config.json, tokenizer.json and safetensors, a .gguf file, or random:<one of these>."
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SETTINGS_FILES = ["*.json", "*.jinja", "*.txt"]
@@ -123,10 +123,15 @@ def _without_bookkeeping(path: Path) -> dict[str, object]:
 def resolve(name: str) -> ModelFiles:
     """Finds, downloads or converts the model that `name` stands for.
 
-    Raises ConfigError for a name that is no model, ArtefactError where a known model cannot be obtained.
+    `hub:org/name` is the Hugging Face id org/name, also where there is a folder of that name. Raises ConfigError for a
+    name that is no model, ArtefactError where a known model cannot be obtained.
     """
     pretrained = not name.startswith(RANDOM)
     plain_name = name.removeprefix(RANDOM)
+    if plain_name.startswith(PREFIX) and _HUB_ID.fullmatch(plain_name.removeprefix(PREFIX)):
+        plain_name = plain_name.removeprefix(PREFIX)
+        folder = _checked_folder(_download(plain_name, weights=pretrained), weights=pretrained)
+        return ModelFiles(plain_name if pretrained else f"{RANDOM}{plain_name}", folder, pretrained)
     return ModelFiles(name=name, folder=_model_folder(plain_name, weights=pretrained), pretrained=pretrained)
 
 

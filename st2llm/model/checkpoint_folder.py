@@ -35,6 +35,17 @@ def find_checkpoint(name: str | Path) -> Path:
     )
 
 
+def is_checkpoint(name: str | Path) -> bool:
+    """Whether a name stands for a checkpoint: a folder as `find_checkpoint` takes it, or `hub:owner/name` with one.
+
+    An id without `hub:` is that of a language model. Raises ArtefactError where the repository cannot be had.
+    """
+    if not str(name).startswith(hub.PREFIX):
+        return _in_folder(Path(name)) is not None
+    repository = _repository(str(name))
+    return repository is not None and hub.has_file(repository[0], "config.yaml", revision=repository[1])
+
+
 def _in_folder(folder: Path) -> Path | None:
     """The folder itself or its `best`, whichever is a checkpoint; None where neither is."""
     for candidate in (folder, folder / "best"):

@@ -118,10 +118,14 @@ def test_an_endpoint_is_not_a_model_that_can_be_loaded_here():
         model_files.resolve("openai:http://localhost:8000/v1#gpt")
 
 
-def test_a_hub_model_that_is_not_cached_says_so_offline(monkeypatch):
+@pytest.mark.parametrize("name", ["nobody/nothing-at-all", "hub:nobody/nothing-at-all"])
+def test_a_hub_model_that_is_not_cached_says_so_offline(monkeypatch, tmp_path, name):
     monkeypatch.setenv("ST2LLM_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    if name.startswith("hub:"):
+        Path("nobody/nothing-at-all").mkdir(parents=True)  # `hub:` is never a folder
     with pytest.raises(ArtefactError, match=r"ST2LLM_OFFLINE forbids .* `hf download nobody/nothing-at-all`"):
-        load_tokenizer("nobody/nothing-at-all")
+        load_tokenizer(name)
 
 
 def test_a_folder_without_weights_serves_as_random_but_not_as_pretrained(tiny, tmp_path):

@@ -5,7 +5,7 @@ import huggingface_hub.constants
 import pytest
 
 from st2llm.errors import ArtefactError, ConfigError
-from st2llm.model.checkpoint_folder import find_checkpoint
+from st2llm.model.checkpoint_folder import find_checkpoint, is_checkpoint
 
 
 @pytest.fixture
@@ -48,6 +48,16 @@ def test_a_repository_that_is_not_there_is_told_with_what_to_do(hub):
         ArtefactError, match="the repository owner/other of the hub could not be had.*unset ST2LLM_OFFLINE"
     ):
         find_checkpoint("owner/other")
+
+
+def test_a_repository_is_a_checkpoint_where_it_is_named_as_one_and_has_its_config(hub, tmp_path):
+    assert is_checkpoint("hub:owner/masked") and is_checkpoint("hub:owner/masked@v1")
+    assert not is_checkpoint("owner/masked")  # the id of a language model
+    assert not is_checkpoint("hub:owner/other")  # not in the cache, or a language model
+    (tmp_path / "run" / "best").mkdir(parents=True)
+    assert not is_checkpoint(tmp_path / "run")
+    (tmp_path / "run" / "best" / "config.yaml").write_text("recipe: {}\n")
+    assert is_checkpoint(tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["nowhere", "/no/where/at/all", "../nowhere/x"])
