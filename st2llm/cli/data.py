@@ -75,6 +75,8 @@ def data_init(
     from st2llm.commands.draft import draft_card, write_card
 
     draft = draft_card(files)
+    if draft.left_out:
+        print_note(draft.left_out_text)
     if out is None:
         typer.echo(draft.text(), nl=False)
         print_note(f"Save it as a .yaml file in {draft.folder}, and check it: st2llm data show FILE.yaml")

@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_MOST_NAMES = 10
+"""Left-out files that are named, at most."""
+
 
 @dataclass
 class CardDraft:
-    """A card in the making. kind: of the data. folder: of its files. lines: of the YAML, after name and kind."""
+    """A card in the making. kind: of the data. folder: of its files. lines: of the YAML, after name and kind.
+
+    left_out: the names of the given files that the card does not take, below `folder`.
+    """
 
     kind: str
     name: str
     folder: Path
     why: str
     lines: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
 
     def add(self, key: str, value: object, guess: str = "") -> None:
         """Adds a key. guess: why this value is taken, where the files do not state it."""
@@ -31,8 +38,18 @@ class CardDraft:
                 f"name: {self.name}",
                 f"kind: {self.kind}   # guess: {self.why}",
                 *self.lines,
+                *([f"# {self.left_out_text}"] if self.left_out else []),
                 "",
             ]
+        )
+
+    @property
+    def left_out_text(self) -> str:
+        """The files that were left out, in a sentence of one line."""
+        names = ", ".join(map(_yaml, self.left_out[:_MOST_NAMES]))
+        more = len(self.left_out) - _MOST_NAMES
+        return f"Left out, as the card takes other files: {names}" + (
+            f", and {more} more." if more > 0 else "."
         )
 
 
@@ -57,7 +74,7 @@ def _yaml(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w ./+-]*", value) and not _is_keyword(value):
         return value
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_yaml(key)}: {_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_yaml(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False)

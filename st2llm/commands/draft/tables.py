@@ -150,7 +150,7 @@ def _graph(table: _Table, time: str, others: Sequence[_Table]) -> CardDraft:
     draft.add("time", time, "the column whose texts are timestamps")
     if long and place is not None:
         draft.add("place", place, "by its name")
-        draft.add("channels", numbers, "all other columns of numbers")
+        _channels(draft, numbers)
     elif ignored := [str(c) for c in table.rows.columns if str(c) not in (time, *numbers)]:
         draft.add("ignore", ignored, "columns without numbers")
     _separator(draft, table)
@@ -158,7 +158,8 @@ def _graph(table: _Table, time: str, others: Sequence[_Table]) -> CardDraft:
     draft.add("freq", _step(timestamps), "the most frequent step between timestamps")
     _zone(draft, table, time)
     _nodes(draft, table, others, numbers, place if long else None)
-    _unit(draft, numbers)
+    if not long or len(numbers) == 1:
+        _unit(draft, numbers)
     draft.add("split", {"train": 0.7, "validation": 0.1, "test": 0.2}, "shares of the time")
     return draft
 
@@ -228,6 +229,19 @@ def _zone(draft: CardDraft, table: _Table, time: str) -> None:
     stated = bool(_OFFSET.search(str(first)))
     reason = "the stamps have offsets; the calendar may be local" if stated else "the stamps name no zone"
     draft.add("timezone", "UTC", f"{reason}, such as Europe/Paris")
+
+
+def _channels(draft: CardDraft, columns: Sequence[str]) -> None:
+    """The columns of a long table that are channels: several with a unit each, from the name where it has one."""
+    if len(columns) == 1:
+        draft.add("channels", columns, "the only other column of numbers")
+        return
+    units = {name: match[1] if (match := _UNIT.search(name)) else "" for name in columns}
+    draft.add(
+        "channels",
+        {name: {"unit": unit} for name, unit in units.items()},
+        "all other columns of numbers, each in a unit of its own; write those that are missing",
+    )
 
 
 def _unit(draft: CardDraft, columns: Sequence[str]) -> None:

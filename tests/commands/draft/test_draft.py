@@ -113,6 +113,38 @@ def test_a_folder_of_tracks_and_a_folder_of_clips_are_found_by_their_endings(tmp
     assert yaml.safe_load(draft_card([clips]).text())["files"] == "*.mp4"
 
 
+def test_files_that_the_card_does_not_take_are_told(wide):
+    (wide / "roads.csv").write_text("from,to\na,b\n")
+    for name in ("z.mp4", "report.docx", ".hidden.csv"):
+        (wide / name).write_bytes(b"")
+    draft = draft_card([wide])
+    assert (draft.kind, draft.left_out) == ("graph", ("report.docx", "roads.csv", "z.mp4"))
+    done = run_cli("data", "init", wide)
+    assert "Left out, as the card takes other files: report.docx, roads.csv, z.mp4." in done.stderr
+    assert yaml.safe_load(done.stdout)["nodes"]["file"] == "places.csv"
+
+
+def test_of_clips_with_several_endings_the_most_frequent_is_taken(tmp_path):
+    for name in ("a.avi", "b/b.mp4", "b/c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    draft = draft_card([tmp_path])
+    assert yaml.safe_load(draft.text())["files"] == "*.mp4"
+    assert [(draft.folder / name).resolve() for name in draft.left_out] == [tmp_path / "a.avi"]
+
+
+def test_channels_of_a_long_table_have_a_unit_each(tmp_path):
+    stations = {"time": np.repeat(HOURS, 2), "station": ["n1", "n2"] * 240}
+    readings = {"temperature [degC]": np.arange(480.0), "rain": np.arange(480.0)}
+    pd.DataFrame({**stations, **readings}).to_csv(tmp_path / "weather.csv", index=False)
+    card, path = _card(tmp_path, tmp_path / "weather.csv")
+    assert {name: rule.unit for name, rule in card.channels.items()} == {
+        "temperature [degC]": "degC",
+        "rain": "",
+    }
+    assert load_data(path).values.shape == (240, 2, 2)
+
+
 @pytest.mark.parametrize("names", [["Monday.gpx"], ["Monday.gpx", "Tuesday.gpx"]])
 def test_recorded_tracks_are_trajectories(tmp_path, names):
     points = "".join(
