@@ -8,7 +8,7 @@ from typing import Any
 from st2llm.data import card, fetch, safe_open
 from st2llm.data.card import GraphCard, GridCard
 from st2llm.data.load import event, graph, grid, trajectory, video
-from st2llm.data.load.card_calendar import with_future_steps
+from st2llm.data.load.card_calendar import FutureRules, with_future_steps
 from st2llm.data.windows import Splits, split
 from st2llm.errors import ConfigError, DataError, nearest
 from st2llm.types import Container, Grid, SensorGraph
@@ -100,7 +100,7 @@ def extend_into_future(data: Container, name_or_card: str | Path, steps: int) ->
     path = card_path(name_or_card)
     data_card = card.read_card(path)
     if isinstance(data, SensorGraph | Grid) and isinstance(data_card, GraphCard | GridCard):
-        return with_future_steps(data, data_card, fetch_dataset(path), steps)
+        return with_future_steps(data, steps, FutureRules.from_card(data_card, fetch_dataset(path)))
     return data
 
 

@@ -14,8 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from st2llm.config.catalog import EXTERNAL_MODELS, rules_for
 from st2llm.data import calendar
 from st2llm.data.convert.graph import graph_from_pandas
-from st2llm.data.load.card_calendar import padded_to
-from st2llm.data.load.regular_steps import RegularStep
+from st2llm.data.load.card_calendar import FutureRules, with_future_steps
 from st2llm.data.windows import split
 from st2llm.data.windows.future import ONE_PART, future_samples
 from st2llm.errors import ConfigError, DataError, nearest
@@ -183,27 +182,15 @@ class _Fitted:
 
     def future(self, card: Card | None) -> Sample:
         """The sample of the steps after the last reading."""
-        data = self.data
-        step = RegularStep(data.name, "", data.freq_s, data.timezone)
-        time, values = step.with_future(data.time, data.values, self.task.horizon)
-        holidays = dict((card or {}).get("holidays") or {})
-        days = calendar.calendar_of(
-            time,
-            data.timezone,
-            freq_s=data.freq_s,
-            country=str(holidays.get("country", "")),
-            subdivision=holidays.get("subdivision"),
-        )
-        covariates = tuple(replace(c, values=padded_to(c.values, len(time))) for c in data.covariates)
-        extended = replace(data, time=time, values=values, calendar=days, covariates=covariates)
-        return future_samples(extended, self.task).samples[0]
+        rules = FutureRules.from_keys(card or {}, self.data.timezone)
+        return future_samples(with_future_steps(self.data, self.task.horizon, rules), self.task).samples[0]
 
 
 def _fit(data: SensorGraph | Grid, model: object, horizon: int, history: int | None) -> _Fitted:
     """Fits a model on all of the data up to its last reading."""
-    last = int(np.flatnonzero(np.isfinite(data.values).reshape(len(data.values), -1).any(axis=1))[-1]) + 1
-    data = _first_steps(data, last)
-    task = Forecast(_default_history(data, horizon) if history is None else history, horizon)
+    past = with_future_steps(data, 0)
+    last = len(past.time)
+    task = Forecast(_default_history(past, horizon) if history is None else history, horizon)
     if last < task.length + 1:
         raise DataError(
             f"{data.name} has {last} steps up to its last reading, but a forecast of {horizon} steps from "
@@ -211,7 +198,7 @@ def _fit(data: SensorGraph | Grid, model: object, horizon: int, history: int | N
             f"data."
         )
     stride = max(1, (last - task.length) // _MOST_WINDOWS)
-    train = split(replace(data, split=ONE_PART), task, stride=stride).train
+    train = split(replace(past, split=ONE_PART), task, stride=stride).train
     return _Fitted(data, task, _fitted_predictor(model, train, data.kind))
 
 
@@ -235,25 +222,6 @@ def _fitted_predictor(model: object, train: TrainingWindows, kind: str) -> Predi
 def _default_history(data: SensorGraph | Grid, horizon: int) -> int:
     week = 7 * DAY_S // data.freq_s if data.freq_s > 0 else 0
     return max(1, min(max(2 * horizon, week), (len(data.time) - horizon) // 2))
-
-
-def _first_steps(data: SensorGraph | Grid, count: int) -> SensorGraph | Grid:
-    """The data without steps after the last reading."""
-    if count == len(data.time):
-        return data
-    days = data.calendar
-    return replace(
-        data,
-        time=data.time[:count],
-        values=data.values[:count],
-        calendar=replace(
-            days,
-            step_of_day=days.step_of_day[:count],
-            day_of_week=days.day_of_week[:count],
-            holiday=days.holiday[:count],
-        ),
-        covariates=tuple(replace(c, values=c.values[:count]) for c in data.covariates),
-    )
 
 
 def _long_table(sample: Sample, prediction: Prediction, task: Forecast) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +12,12 @@ from sklearn.linear_model import Ridge
 from sklearn.utils import estimator_checks
 
 import st2llm
+from st2llm.data.load.card_calendar import with_future_steps
 from st2llm.errors import ConfigError, DataError
 from st2llm.predict import forecaster
 from st2llm.predict.external.classical import ClassicalPredictor
 from st2llm.predict.forecaster import Forecaster, forecast
-from st2llm.types import Prediction
+from st2llm.types import Covariate, Prediction
 
 HOURS = 24 * 20
 
@@ -79,6 +81,37 @@ def test_several_channels_are_named():
     table = forecast(data, horizon=1, model="last-value")
     assert table["channel"].tolist() == ["u", "v", "u", "v"]
     assert table["value"].tolist() == data.values[-1].ravel().tolist()
+
+
+def test_what_is_known_of_the_steps_ahead_reaches_the_model(tmp_path):
+    weather_table = pd.DataFrame({"when": daily(steps=HOURS + 24).index, "mm": np.arange(HOURS + 24.0)})
+    seen = []
+
+    def model(samples):
+        seen.extend(samples)
+        return [Prediction(np.zeros(s.values.shape)) for s in samples]
+
+    def known(card):
+        forecast(daily(), horizon=24, model=model, card=card)
+        return seen[-1].side
+
+    weather_table.to_csv(tmp_path / "rain.csv", index=False)
+    table = {"file": str(tmp_path / "rain.csv"), "time": "when", "columns": {"rain": "mm"}, "known": True}
+    side = known({"side": {"weather": table}})
+    assert side.covariates[0].values[-24:].tolist() == [float(HOURS + i) for i in range(24)]
+
+
+def test_known_steps_keep_their_holidays_and_covariates_where_no_card_is_given():
+    card = {"holidays": {"country": "US"}}
+    data = st2llm.SensorGraph.from_pandas(daily(steps=24 * 130), card=card)  # to 8 July
+    rain = Covariate("rain", np.arange(len(data.time) * 1.0), known_in_advance=True)
+    values = data.values.copy()
+    values[-3:] = np.nan
+    longer = with_future_steps(replace(data, values=values, covariates=(rain,)), 5)
+    assert longer.calendar.holiday[:-2] == data.calendar.holiday
+    assert "Independence Day" in longer.calendar.holiday
+    np.testing.assert_array_equal(longer.covariates[0].values[:-2], rain.values)
+    assert np.isnan(longer.covariates[0].values[-2:]).all()
 
 
 def test_months_go_on_as_months():
