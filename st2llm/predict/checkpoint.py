@@ -33,6 +33,8 @@ from st2llm.predict.retrieval import predict_from_neighbours
 from st2llm.types import Prediction, Sample
 
 _BATCH_SIZE = 32
+_MOST_NAMED = 5
+"""Places or classes that a message names, at most."""
 _PREDICTING = {"regression", "likelihood", "masked"}
 """PretrainObjectives that train a head whose output is a prediction."""
 
@@ -148,7 +150,8 @@ class CheckpointPredictor:
         if self.options and sample.side.options != self.options:
             raise DataError(
                 f"{folder} was trained on {_options_summary(self.options)}, but {sample.id} has "
-                f"{_options_summary(sample.side.options)}. Take data with the options it was trained on."
+                f"{_options_summary(sample.side.options)}. {_difference(sample.side.options, self.options)} Take data "
+                f"with the options it was trained on, or train on data with all of them."
             )
         if isinstance(self.shape, SequenceShape):
             tasks = ("forecast", "recover") if self.shape.task == "track" else (self.shape.task,)
@@ -197,6 +200,15 @@ class CheckpointPredictor:
 
 def _options_summary(options: tuple[str, ...]) -> str:
     return f"{len(options)} places or classes ({', '.join(options[:3])}{', ...' if len(options) > 3 else ''})"
+
+
+def _difference(came: Sequence[str], trained: Sequence[str]) -> str:
+    """Which options were not in training, else which of training are missing, else that their order differs."""
+    for names, others, says in ((came, trained, "It has not seen"), (trained, came, "The data lack")):
+        if strange := [name for name in names if name not in set(others)]:
+            more = len(strange) - _MOST_NAMED
+            return f"{says} {', '.join(strange[:_MOST_NAMED])}" + (f" and {more} more." if more > 0 else ".")
+    return "They are the same in another order."
 
 
 def load_predictor(folder: Path, *, name: str) -> CheckpointPredictor:

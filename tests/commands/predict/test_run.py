@@ -164,9 +164,12 @@ def test_places_that_it_was_not_trained_on_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="for instance --future 8h"):
         predict(PredictRequest(run, data, horizon=1))
     with pytest.raises(
-        DataError, match=r"trained on 3 places or classes \(gym, home, work\), but .* \(bar, home, work\)"
+        DataError,
+        match=r"3 places or classes \(gym, home, work\), but .* \(bar, home, work\). It has not seen bar\.",
     ):
         answers(run, stays("away", ["bar", "home", "work"]))
+    with pytest.raises(DataError, match=r"The data lack work\."):
+        answers(run, stays("fewer", ["gym", "home", "gym"]))
 
 
 def test_clips_are_asked_window_by_window_from_their_end():
