@@ -38,6 +38,8 @@ def _templates(data):
     first = data[0] if isinstance(data, list) else data
     (own,) = first.default_task or {"forecast": {}}
     names = TEMPLATES[first.kind]
+    if first.kind == "graph" and len(first.places) == 1:  # no place is left to krige from
+        names = tuple(name for name in names if not name.endswith("krige"))
     return (MAIN[own], *(name for name in names if not name.endswith("forecast"))) if own in MAIN else names
 
 
@@ -53,6 +55,16 @@ def _asked(template, sample):
             ]
         )
     return sample
+
+
+def _leaks(template, sample):
+    """What the lint finds. Of what is past, reports of its time may state it; a forecast forbids that."""
+    return [
+        finding
+        for finding in lint(template, sample)
+        if template.head.task in ("forecast", "next-event", "next-place")
+        or not finding.startswith("The document")
+    ]
 
 
 def _here(name):
@@ -86,5 +98,5 @@ def test_random_samples_of_a_card_render_within_the_budget_and_tell_no_answer(na
         assert made.impossible == (), f"{prompt} on {name}: {made}"
         assert all(cost.fitted_tokens <= BUDGET for cost in made.costs)
         for one in asked[:3]:
-            assert lint(template, one) == [], f"{prompt} on {name}, {one.id}"
+            assert _leaks(template, one) == [], f"{prompt} on {name}, {one.id}"
         assert first.kind == template.head.kind

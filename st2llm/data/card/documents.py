@@ -1,11 +1,15 @@
 """Documents of a card: tables of texts with a period, a place and a time of publication."""
 
+import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from st2llm.data.card.base import step_seconds
 from st2llm.data.card.delimited import DelimitedText
+
+_HINDSIGHT = re.compile(r"(?i)preds?|predictions?|forecasts?")
+"""Columns of predictions, such as those of Time-MMD, which a language model wrote afterwards."""
 
 
 def as_list(value: object) -> object:
@@ -16,16 +20,17 @@ def as_list(value: object) -> object:
 class DocumentTable(DelimitedText):
     """Tables of texts. A sample shows those that were published at or before its last known time.
 
-    table: csv, parquet or jsonl (a JSON object a line); a list names several of the same columns. start, end: columns
-    of the period that a text is about. published: the column of its publication; without it, a text counts as published
-    at the end of its period. A date without a time of day is a whole day: a period begins at its start and ends at its
-    end, and a text is published at its end. lag: how long after that it can be read, such as `14d`. Cells of clips are
-    seconds since the first frame. place: the column of the place, object or clip that a text is about, by id or name;
-    empty for all. source: how prompts and settings name these texts, by default after the table. window: texts
-    published longer before the last known time are not shown. limit: the number of texts about each place, and about no
-    particular place, that a sample shows, the newest first. characters: longer texts are cut. missing: texts that stand
-    for none, where `*` is any text. format: strptime format of the times, by default ISO. stamps: the time zone of
-    times without an offset, by default that of the card's.
+    table: csv, parquet or jsonl (a JSON object a line); a list names several of the same columns. start, end:
+    columns of the period that a text is about. published: the column of its publication; without it, a text counts
+    as published at the end of its period. A date without a time of day is a whole day: a period begins at its start
+    and ends at its end, and a text is published at its end. lag: how long after that it can be read, such as `14d`.
+    Cells of clips are seconds since the first frame. place: the column of the place, object or clip that a text is
+    about, by id or name; empty for all. source: how prompts and settings name these texts, by default after the
+    table. window: texts published longer before the last known time are not shown. limit: the number of texts about
+    each place, and about no particular place, that a sample shows, the newest first. characters: longer texts are
+    cut. missing: texts that stand for none, where `*` is any text. A column of predictions (`preds`) is refused
+    unless `source` says leak. format: strptime format of the times, by default ISO. stamps: the time zone of times
+    without an offset, by default that of the card's.
     """
 
     table: Annotated[list[str], BeforeValidator(as_list), Field(min_length=1)]
@@ -59,6 +64,15 @@ class DocumentTable(DelimitedText):
             raise ValueError(
                 "it is not known when these texts could be read: name the column of `published`, or of `end`, the end "
                 "of the period that a text is about, after which it counts as published (plus `lag`)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_hindsight(self) -> "DocumentTable":
+        if _HINDSIGHT.fullmatch(self.text) and "leak" not in (self.source or ""):
+            raise ValueError(
+                f"the column {self.text!r} holds predictions, whose author may have known what came after. Take the "
+                "column of facts; for an arm that measures this leak, name the texts so: `source: leak`"
             )
         return self
 

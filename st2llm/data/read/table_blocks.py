@@ -126,7 +126,8 @@ def read_all_columns(
 ) -> Iterator[Any]:
     """Arrow batches with all columns of delimited text, the first of them empty. type_of: the Arrow type by name.
 
-    ignored: names of columns that need no name in the file: the first is `Unnamed: 0`, the second `Unnamed: 1`.
+    ignored: names of columns that are not read. They may repeat, and need no name in the file: the first without one is
+    `Unnamed: 0`, the second `Unnamed: 1`.
     Raises DataError for a column without a name, repeated names, a `required` column that is not there, and rows of
     unequal length.
     """
@@ -150,6 +151,9 @@ def _prepared_stream(stream: ByteStream, table_format: TableFormat, path: Path) 
 
 def _complete_names(names: Sequence[str], ignored: Sequence[str], path: Path) -> list[str]:
     complete = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
+    for i, name in enumerate(complete):  # a column that is not read may have the name of another
+        if name in ignored and name in complete[:i]:
+            complete[i] = f"{name}.{complete[:i].count(name)}"
     check_column_names(complete, path)
     for i, (name, written) in enumerate(zip(complete, names, strict=True)):
         if not written and name not in ignored:

@@ -11,12 +11,13 @@ from jaxtyping import Float64
 
 from st2llm import config
 from st2llm.errors import DataError, St2llmError
+from st2llm.serialize.lint.documents import is_about_target, publication_findings, stating_findings
+from st2llm.serialize.lint.numbers_in_text import NUMBER, same_number, without_commas
 from st2llm.serialize.lint.round_trip import is_code, round_trip_findings
 from st2llm.serialize.lint.side_information import side_information_findings, time_findings
 from st2llm.serialize.template.template import Template
 from st2llm.types import Prompt, Sample
 
-_NUMBER = re.compile(r"(?<![\w.])-?[0-9]+(?:\.[0-9]+)?(?![\w])", re.ASCII)
 _RUN_LENGTH = 3
 """This many target values in a row are not a coincidence."""
 _PHRASE_LENGTH = 6
@@ -34,8 +35,10 @@ def lint(
     - The prompt must be byte-identical for every future (label, class) and for an unknown one. The side information of
       the sample may not contain frames, positions or calendar entries of hidden steps.
     - Target values and their mean, minimum, maximum and sum may not be in the literal text of the template (numbers of
-      two digits or more), in the description and notes (three or more), or anywhere three in a row. The label may be in
-      none of them, unless all options are, and the name of a clip may not contain its class.
+      two digits or more), in the description, notes and documents (three or more), or anywhere three in a row. The
+      label may be in none of them, unless all options are, and the name of a clip may not contain its class; of the
+      documents, those that are about the time of the target are checked for it.
+    - No document may be published after the last known time of the sample.
     - The time of the target, where it is hidden, may not be in the text.
     - No example may overlap the target in time and place.
     - The template may not mention another data set. datasets: names and descriptions, by default of the shipped cards.
@@ -55,6 +58,7 @@ def lint(
             findings += [*_future_findings(template, part, examples), *_literal_findings(template, part)]
             findings += [
                 *side_information_findings(part, examples),
+                *publication_findings(part),
                 *time_findings(template.render(part), template.body.literals, part),
             ]
             findings += [*_name_findings(template, part), *round_trip_findings(template, part)]
@@ -115,7 +119,7 @@ def _alternative_futures(sample: Sample) -> Iterator[Sample]:
 
 def _different_answer(label: str | None) -> str:
     """A different answer of the same type."""
-    return f"{float(label) + 7:g}" if label and _NUMBER.fullmatch(label) else "something else"
+    return f"{float(label) + 7:g}" if label and NUMBER.fullmatch(label) else "something else"
 
 
 def _name_findings(template: Template, sample: Sample) -> Iterator[str]:
@@ -139,15 +143,23 @@ def _literal_findings(template: Template, sample: Sample) -> Iterator[str]:
     side = sample.side
     places = [("The template", template.body.literals, 2), ("The description", side.description, 3)]
     places += [("The note", note, 3) for note in side.notes]
+    told = [(f"The document {document.text[:40]!r}", document) for document in side.documents]
     if sample.label is not None:
         yield from _label_findings(
-            sample, [*((where, text) for where, text, _ in places), ("The quantity", side.quantity)]
+            sample,
+            [
+                *((where, text) for where, text, _ in places),
+                *((where, document.text) for where, document in told if is_about_target(sample, document)),
+                ("The quantity", side.quantity),
+            ],
         )
     if sample.truth is None or not np.isfinite(sample.truth).any():
         return
     targets = list(_targets(template, sample, sample.truth))
+    places += [(where, without_commas(document.text), 3) for where, document in told]
     places += [("The label of a place", label, 0) for label in side.labels]
     places += [(name, text, 0) for name, text in (("The quantity", side.quantity), ("The unit", side.unit))]
+    yield from stating_findings(sample)
     for where, text, size in places:
         yield from _text_findings(where, text, size, targets)
 
@@ -199,14 +211,14 @@ def _targets(template: Template, sample: Sample, truth: np.ndarray) -> Iterator[
             if series.size and not is_code(sample, channel):
                 yield _Target(series)
     if template.head.answer is not None and template.head.answer.grammar == "numbers":
-        numbers = np.array([float(number) for number in _NUMBER.findall(template.serializer.truth(sample))])
+        numbers = np.array([float(number) for number in NUMBER.findall(template.serializer.truth(sample))])
         if numbers.size and not np.array_equal(numbers, truth[np.isfinite(truth)]):
             yield _Target(numbers)
 
 
 def _text_findings(where: str, text: str, size: int, targets: Iterable[_Target]) -> Iterator[str]:
     """Findings in one text. size: minimum number of digits of a number that counts; 0 checks runs only."""
-    literals = _NUMBER.findall(text)
+    literals = NUMBER.findall(text)
     if len(literals) < (1 if size else _RUN_LENGTH):
         return
     for target in targets:
@@ -215,7 +227,7 @@ def _text_findings(where: str, text: str, size: int, targets: Iterable[_Target])
         for literal in literals:
             if not size or len(literal.strip("-").replace(".", "")) < size:
                 continue
-            name = next((name for name, value in target.named() if _same_number(literal, value)), None)
+            name = next((name for name, value in target.named() if same_number(literal, value)), None)
             if name is not None:
                 yield f"{where} holds the number {literal}, which is {name}. Use a variable or take it out."
 
@@ -227,15 +239,9 @@ def _holds_run(literals: list[str], target: _Target) -> bool:
         if len(set(wanted)) == 1:
             continue
         for at in range(len(literals) - _RUN_LENGTH + 1):
-            if all(_same_number(a, b) for a, b in zip(literals[at : at + _RUN_LENGTH], wanted, strict=True)):
+            if all(same_number(a, b) for a, b in zip(literals[at : at + _RUN_LENGTH], wanted, strict=True)):
                 return True
     return False
-
-
-def _same_number(literal: str, value: float) -> bool:
-    """Whether the literal equals the value rounded to the decimals of the literal."""
-    decimals = len(literal.partition(".")[2])
-    return abs(float(literal) - value) <= 0.5 * 10.0**-decimals * (1 + 1e-9)
 
 
 def _content(prompt: Prompt) -> tuple[object, ...]:
