@@ -30,6 +30,7 @@ _TEXT_SETTINGS = (
     "answer",
     "validation_windows",
 )
+_TEXT_FEATURE_SETTINGS = ("documents", "residual_of")
 
 
 class SuiteEncoderSettings(EncoderSettings):
@@ -78,6 +79,11 @@ class PredictorOverrides(Settings):
     examples: ExampleSettings | None = None
     prompt_budget: int | None = Field(None, ge=16)
     """Tokens of a text predictor's prompt at most; what is left out to keep the limit is recorded with the answer."""
+    documents: Literal["visible", "shuffled"] = "visible"
+    """Of a predictor with `text_features`: which documents a window shows, its own or those of another one."""
+    residual_of: str | None = None
+    """Of a predictor with `text_features`: the rule whose residuals they predict; by default `ridge` or, where that
+    does not answer the task, the rule that replaces unreadable answers."""
     answer: dict[str, Any] | None = None
     """Settings of the answer that replace those of the template's head, such as {strategy: deltas, digits: 4}."""
 
@@ -89,7 +95,10 @@ class PredictorSettings(Settings):
     name: in records; of a baseline, which one. family: baseline, primitive (a native model, without a language model),
     soft (a language model that reads soft tokens) or text (one that reads and writes text). backbone: of soft and
     primitive predictors, the part between encoder and head; of text predictors, which weights. template: of a text
-    predictor, the prompt. set: settings that differ from those of the suite.
+    predictor, the prompt. text_features: features of a window's texts, from which a ridge regression predicts what the
+    rule `set.residual_of` leaves over: weighted words (tfidf) or sentence embeddings (minilm) of a primitive predictor
+    without a backbone, or the mean states of a language model (states) of a soft one. set: settings that differ from
+    those of the suite.
     """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"given": "custom"}
@@ -105,6 +114,7 @@ class PredictorSettings(Settings):
     instruction-tuned language model that is prompted."""
     custom: bool = False
     """Whether it is a Python object that was passed to `compare`."""
+    text_features: Literal["tfidf", "minilm", "states"] | None = None
     model: str | None = None
     """A pretrained external model, zero-shot (fracast-0, chronos:FOLDER), or a predictor that a package adds."""
     set: PredictorOverrides = PredictorOverrides()
@@ -130,6 +140,8 @@ class PredictorSettings(Settings):
                     f"{self.name!r} is a checkpoint behind a language model: a soft one has the backbone llm-frozen or "
                     f"llm-lora and no template, a text one (tuned on instructions) llm-lora and a template"
                 )
+        elif self.text_features is not None:
+            self._check_text_features()
         elif self.external:
             if self.family not in ("primitive", "baseline") or self.backbone or self.template:
                 raise ValueError(
@@ -144,10 +156,36 @@ class PredictorSettings(Settings):
             raise ValueError(
                 f"a {self.family} predictor has no backbone {self.backbone!r}. {nearest(str(self.backbone), known)}"
             )
+        if self.text_features is None:
+            for key in _TEXT_FEATURE_SETTINGS:
+                if getattr(self.set, key) != getattr(PredictorOverrides(), key):
+                    raise ValueError(
+                        f"`{key}` is for predictors with `text_features`, but {self.name!r} has none"
+                    )
         if self.family == "text" and not self.template:
             raise ValueError(f"the text predictor {self.name!r} needs `template: kind/task`")
         self._check_draws()
         return self
+
+    def _check_text_features(self) -> None:
+        if self.external:
+            raise ValueError(f"{self.name!r} has `text_features`, so it has no file, checkpoint or model")
+        soft = self.text_features == "states"
+        backbones: tuple[str | None, ...] = ("llm-frozen", "llm-random") if soft else (None,)
+        if (
+            self.family != ("soft" if soft else "primitive")
+            or self.backbone not in backbones
+            or self.template
+        ):
+            expected = (
+                "soft, with the backbone llm-frozen or llm-random"
+                if soft
+                else "primitive, without a backbone"
+            )
+            raise ValueError(
+                f"{self.name!r} has the text features {self.text_features}, so its family is {expected}, and it has no "
+                f"template"
+            )
 
     def _check_draws(self) -> None:
         overrides, defaults = self.set, PredictorOverrides()
@@ -171,8 +209,8 @@ class PredictorSettings(Settings):
 
     @property
     def trained(self) -> bool:
-        """Whether it is trained here."""
-        return self.family in ("soft", "primitive") and not self.external
+        """Whether it is trained here by gradient descent."""
+        return self.family in ("soft", "primitive") and not self.external and self.text_features is None
 
     @property
     def pretrained(self) -> bool:
@@ -205,6 +243,15 @@ class WindowSettings(Settings):
     select: Literal["all", "even"] = Field("all", description="all windows, or evenly spaced ones")
     count: int | None = Field(None, ge=1, description="number of windows, where select is even")
     places: int | None = Field(None, ge=1)
+
+
+class TrainingSettings(Settings):
+    """The training windows that predictors are fitted on. share: of all of them; each seed draws others.
+
+    With a share below 1, predictors are fitted once for each seed; those that are trained by gradient descent take all.
+    """
+
+    share: float = Field(1.0, gt=0, le=1)
 
 
 class BootstrapSettings(Settings):

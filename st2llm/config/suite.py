@@ -19,8 +19,10 @@ from st2llm.config.predictors import (
     SuiteAdaptation,
     SuiteBudget,
     SuiteEncoderSettings,
+    TrainingSettings,
     WindowSettings,
 )
+from st2llm.config.sweep import Sweep, first_twice
 from st2llm.config.training import NAME_PATTERN, SplitSettings
 from st2llm.errors import ConfigError, nearest
 from st2llm.tasks import TASKS, Forecast, NextEvent, NextPlace, Task, type_of
@@ -44,28 +46,6 @@ TRAINABLE_TASKS: Mapping[str, tuple[str, ...]] = {
 """The tasks that soft and primitive predictors are trained for, by kind of data."""
 
 
-class Sweep(Settings):
-    """Data sets that a suite is run on, each as a suite of its own, in place of `data`: `sweep: {data: [...]}`.
-
-    data: names or cards, as a list or by a short name. The id of each suite is that of the file with the short name
-    (the split after `#` where there is one, else the data set's own name); `{name}` in the title stands for it.
-    """
-
-    data: list[str] | dict[str, str] = Field(min_length=1)
-
-    @property
-    def by_name(self) -> dict[str, str]:
-        """The data sets by short name. Raises ConfigError where two have the same."""
-        if isinstance(self.data, dict):
-            return self.data
-        names = [data.rpartition("#")[2] for data in self.data]
-        if len(set(names)) < len(names):
-            raise ConfigError(
-                f"sweep.data has two of the name {_first_twice(names)!r}. Name each: {{a: ..., b: ...}}."
-            )
-        return dict(zip(names, self.data, strict=True))
-
-
 class Suite(Settings):
     """One comparison.
 
@@ -73,9 +53,9 @@ class Suite(Settings):
     report as a demonstration. data: a name or card, with `#` and a split's name where the card has several, such as
     eth-ucy#hotel. task: one or more tasks with their settings. llm, encoder, adapt, skip: of all trained predictors.
     instruction: the prompt before soft tokens; None means `<kind>/<task>.soft`. seeds: a predictor is trained once for
-    each. windows, validation: the test and validation windows that are used. primary_metric: of gains and selection; by
-    default the usual metric of the task, or `mae_scaled` where the units of channels differ; `mae[NAME]` is of one
-    channel. limit: test windows at most.
+    each. train, windows, validation: the training, test and validation windows that are used. primary_metric: of gains
+    and selection; by default the usual metric of the task, or `mae_scaled` where the units of channels differ;
+    `mae[NAME]` is of one channel. limit: test windows at most.
     """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"lora": "adapt"}
@@ -98,6 +78,7 @@ class Suite(Settings):
     predictors: list[PredictorSettings] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
     budget: SuiteBudget | None = None
+    train: TrainingSettings = TrainingSettings()
     windows: WindowSettings = WindowSettings()
     validation: WindowSettings = WindowSettings()
     bootstrap: BootstrapSettings = BootstrapSettings()
@@ -130,7 +111,7 @@ class Suite(Settings):
     def _check_parts_together(self) -> "Suite":
         names = [predictor.name for predictor in self.predictors]
         if len(set(names)) < len(names):
-            raise ValueError(f"two predictors have the name {_first_twice(names)!r}")
+            raise ValueError(f"two predictors have the name {first_twice(names)!r}")
         self._check_metric()
         self._check_faults()
         self._check_trained()
@@ -198,6 +179,12 @@ class Suite(Settings):
         if trained and self.budget is None:
             raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
 
+        if trained and self.train.share < 1:
+            raise ValueError(
+                f"train.share draws training windows for rules and predictors with text features, but "
+                f"{trained[0].name!r} is trained by gradient descent on all. Leave one of them out"
+            )
+
     def _check_controls(self, trained: list[str]) -> None:
         if self.controls is None:
             return
@@ -216,23 +203,42 @@ class Suite(Settings):
     def _check_rules(self) -> None:
         known = {task: type_of(task) for task in self.task if task in TASKS}
         for predictor in self.predictors:
-            if predictor.model is not None:
+            name = predictor.name
+            if predictor.text_features is not None:
+                name = self.residual_rule(predictor)
+                if name not in RULES:
+                    raise ValueError(f"residual_of: there is no rule {name!r}. {nearest(name, RULES)}")
+                role, scope = "residual rule", RULES[name]
+            elif predictor.model is not None:
                 role, scope = "model", EXTERNAL_MODELS[predictor.model.partition(":")[0]]
             elif predictor.family == "baseline" and not predictor.external:
-                role, scope = "baseline", RULES[predictor.name]
+                role, scope = "baseline", RULES[name]
             else:
                 continue
             for task, of_type in known.items():
                 if not scope.covers(self.kind, of_type):
                     others = ", ".join(catalog.rules_for(self.kind, list(known.values()))) or "none yet"
                     raise ValueError(
-                        f"the {role} {predictor.name!r} does not answer {task} of kind {self.kind}. "
+                        f"the {role} {name!r} does not answer {task} of kind {self.kind}. "
                         f"Those that do: {others}"
                     )
                 if scope.needs_target_time and self.task[task].get("target_time") is False:
                     raise ValueError(
-                        f"the {role} {predictor.name!r} needs the time of the target, but {task}.target_time is false"
+                        f"the {role} {name!r} needs the time of the target, but {task}.target_time is false"
                     )
+
+    def residual_rule(self, predictor: PredictorSettings) -> str:
+        """The rule whose residuals a predictor with text features predicts."""
+        tasks = [type_of(task) for task in self.task]
+        usual = (
+            "ridge" if all(RULES["ridge"].covers(self.kind, task) for task in tasks) else self.fallback_rule
+        )
+        return predictor.set.residual_of or usual
+
+    def fitted_by_seed(self, predictor: PredictorSettings) -> bool:
+        """Whether each seed fits a predictor of its own, since it draws training, random weights or windows."""
+        drawn = self.train.share < 1 and predictor.family == "baseline" and not predictor.external
+        return drawn or predictor.trained or predictor.text_features is not None
 
     @property
     def tasks(self) -> list[Task]:
@@ -288,10 +294,6 @@ def _usual_metric(suite: Mapping[str, Any]) -> str:
     return metrics.metrics_for(kind, type_of(name), tuple(map(str, settings.get("asked", ()))))[0]
 
 
-def _first_twice(names: list[str]) -> str:
-    return next(name for name in names if names.count(name) > 1)
-
-
 def _trainable() -> str:
     kinds: dict[tuple[str, ...], list[str]] = {}
     for kind, names in TRAINABLE_TASKS.items():
@@ -327,7 +329,7 @@ def load_suites(source: SuiteSource) -> list[Suite]:
     suites = [suite for entry in content for suite in _load_entry(path, entry)]
     ids = [suite.id for suite in suites]
     if not ids or len(set(ids)) < len(ids):
-        twice = f"{_first_twice(ids)!r} twice" if ids else "none"
+        twice = f"{first_twice(ids)!r} twice" if ids else "none"
         raise ConfigError(f"{path} should list suites of different ids, but it lists {twice}.")
     return suites
 

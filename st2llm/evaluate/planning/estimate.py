@@ -77,7 +77,7 @@ def summary(estimates: Sequence[ArmEstimate], *, controls: float = 0.0) -> str:
 
 def _estimate(inputs: Inputs, predictor: PredictorSettings, prompt: Prompt | None) -> ArmEstimate:
     suite = inputs.suite
-    runs = len(suite.seeds) if predictor.trained else 1
+    runs = len(suite.seeds) if suite.fitted_by_seed(predictor) else 1
     rates = len(suite.budget.lr) if predictor.trained and suite.budget else 1
     steps = runs * rates * suite.budget.steps if predictor.trained and suite.budget else 0
     count = _prompt_count(inputs, predictor) if prompt is not None else 0

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from st2llm.config.predictors import (
     TEXT_VALIDATION_WINDOWS,
     PredictorSettings,
@@ -24,6 +26,9 @@ from st2llm.evaluate.scoring.channels import ChannelScales, channel_scales
 from st2llm.predict import Predictor, UnfittedPredictor
 from st2llm.tasks import Task
 from st2llm.types import Container, HeldOutWindows, Sample, SampleSequence, TrainingWindows
+
+_DRAW = 20
+"""Keeps the draw of training windows apart from what else a seed draws."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,8 @@ class Inputs:
         return job_key(self.suite, self.task.name, predictor, seed)
 
     def jobs(self, predictor: PredictorSettings) -> list[Job]:
-        """One job for each seed; one job of a predictor that is not trained, as text predictors have draws."""
-        seeds = self.suite.seeds if predictor.trained else self.suite.seeds[:1]
+        """One job for each seed; a single one where seeds draw nothing, as of rules, and of text, which has draws."""
+        seeds = self.suite.seeds if self.suite.fitted_by_seed(predictor) else self.suite.seeds[:1]
         return [Job(predictor, seed, self.task.name, self.key(predictor.name, seed)) for seed in seeds]
 
     @property
@@ -101,6 +106,15 @@ class Inputs:
             part="test",
             wanted=True,
         )
+
+    def training_windows(self, seed: int) -> TrainingWindows:
+        """The training windows that a seed draws: all of them, or the suite's share, in the order of time."""
+        share = self.suite.train.share
+        if share == 1:
+            return self.train
+        count = max(1, round(share * len(self.train)))
+        drawn = np.random.default_rng([_DRAW, seed]).choice(len(self.train), count, replace=False)
+        return self.train.select(sorted(drawn.tolist()))
 
     @property
     def refit_windows(self) -> TrainingWindows | None:

@@ -53,6 +53,12 @@ class Models:
             self._known[key] = self._load(*key, self.suite.seeds[0])
         return self._known[key]
 
+    def drawn(self, predictor: PredictorSettings, seed: int) -> LanguageModel:
+        """The unmodified model of a predictor whose weights are read here, random ones as drawn by this seed."""
+        if predictor.backbone == "llm-random":
+            return self.fresh(predictor, seed)
+        return require_local(self.of(predictor))
+
     def fresh(self, predictor: PredictorSettings, seed: int) -> LanguageModel:
         """A model of its own for one arm: with random weights of this seed, or to put adapters into."""
         return require_local(self._load(predictor.backbone == "llm-random", predictor.set.depth, seed))

@@ -118,11 +118,12 @@ def _suite_arms(suite: Suite, store: RunStore, prefix: str, *, speeds_of: str) -
     arms = []
     for task in suite.tasks:
         for predictor in suite.predictors:
-            for seed in suite.seeds if predictor.trained else suite.seeds[:1]:
+            by_seed = suite.fitted_by_seed(predictor)
+            for seed in suite.seeds if by_seed else suite.seeds[:1]:
                 key = job_key(suite, task.name, predictor.name, seed)
                 finished = store.finished(key)
                 name = predictor.name + (f" on {task.name}" if len(suite.tasks) > 1 else "")
-                label = f"{prefix}{name}" + (f", seed {seed}" if predictor.trained else "")
+                label = f"{prefix}{name}" + (f", seed {seed}" if by_seed else "")
                 taken = None if finished is None else float(finished["wall_s"])
                 group = f"{speeds_of} {predictor.name}"
                 arms.append(

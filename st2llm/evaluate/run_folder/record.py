@@ -22,8 +22,11 @@ _LATER_KEYS = (
     "validation_cost",
     "told",
     "training",
+    "text_features",
 )
 """Keys that records of earlier versions lack; written where they have a value."""
+_LATER_GAINS = ("gain_trained", "gain_text", "gain_embeddings")
+"""Likewise, those that are gains."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,9 @@ class Record:
     prompts). training: of a trained arm, see `describe_training`; means over seeds. validation_cost: what the answers
     of a text arm on validation windows cost, which `cost` leaves out.
     gain_trained: the gain over the best trained arm without pretrained LLM weights, where another arm is the reference
-    of gain_best.
+    of gain_best. text_features: of a predictor that reads texts by a ridge regression, which features. gain_text: its
+    gain over the rule whose residuals it predicts, which reads no text. gain_embeddings: the gain of a language model
+    over the better, on validation, of TF-IDF and sentence embeddings of the same texts.
     unread_rules: by rule (dropped, penalised, imputed), the metrics of a text arm. answer_counts: answers of a text arm
     by category. crps: the estimator of CRPS and its mean number of draws. detected: by kind of fault, the share of
     faults with an alarm. prompt_settings: what a text arm changed in its template: examples, budget, answer_set.
@@ -158,6 +163,9 @@ class Record:
     gain_best: Gain | None = None
     gain_pretraining: Gain | None = None
     gain_trained: Gain | None = None
+    text_features: str | None = None
+    gain_text: Gain | None = None
+    gain_embeddings: Gain | None = None
     cost: Mapping[str, float | int | None] = field(default_factory=dict)
     unread_rules: Mapping[str, Mapping[str, float | None]] | None = None
     answer_counts: Mapping[Any, int] | None = None
@@ -214,7 +222,7 @@ class Record:
             **{key: value for key in _LATER_KEYS if (value := getattr(self, key)) is not None},
             "gain_best": self.gain_best.to_json() if self.gain_best else None,
             "gain_pretraining": self.gain_pretraining.to_json() if self.gain_pretraining else None,
-            **({"gain_trained": self.gain_trained.to_json()} if self.gain_trained else {}),
+            **{key: gain.to_json() for key in _LATER_GAINS if (gain := getattr(self, key)) is not None},
             "cost": dict(self.cost),
             "unread_rules": self.unread_rules,
             "ledger": self.answer_counts,
@@ -257,6 +265,8 @@ class Record:
             gain_best=Gain.from_json(content.get("gain_best"), n_seeds=trained),
             gain_pretraining=Gain.from_json(content.get("gain_pretraining"), n_seeds=trained),
             gain_trained=Gain.from_json(content.get("gain_trained"), n_seeds=trained),
+            gain_text=Gain.from_json(content.get("gain_text"), n_seeds=trained),
+            gain_embeddings=Gain.from_json(content.get("gain_embeddings"), n_seeds=trained),
             cost={name: _as_written(value) for name, value in (content.get("cost") or {}).items()},
             unread_rules=rules
             and {rule: {m: finite_number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},

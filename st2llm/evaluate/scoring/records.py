@@ -12,11 +12,15 @@ from st2llm.evaluate.run_folder.record import TRAINING_STATES, Gain, Record
 from st2llm.evaluate.scoring.anomaly import detected_by_kind
 from st2llm.evaluate.scoring.arms import FinishedArms
 from st2llm.evaluate.scoring.blocks import block_of_samples, middle_times
-from st2llm.evaluate.scoring.gains.choice import Choices, make_choices
+from st2llm.evaluate.scoring.gains.choice import Choices, choice_optimism, make_choices, references
 from st2llm.evaluate.scoring.gains.gain import Scores, with_interval
 from st2llm.evaluate.scoring.gains.influence import pooled
 from st2llm.evaluate.scoring.gains.multiplicity import adjust_for_arms
-from st2llm.evaluate.scoring.gains.validation import score_validation, validation_score
+from st2llm.evaluate.scoring.gains.validation import (
+    best_on_validation,
+    score_validation,
+    validation_score,
+)
 from st2llm.evaluate.scoring.totals import mean_draws, totals_by_sample
 from st2llm.evaluate.scoring.unread import metrics_by_rule, resolve_unread
 from st2llm.predict.answer_counts import AnswerCategory, sum_counts
@@ -84,7 +88,7 @@ def build_records(
 def score_table_of(arms: FinishedArms, scores: pd.DataFrame) -> Scores:
     """The totals of a task, with what the suite says about them."""
     suite = arms.suite
-    trained = frozenset(predictor.name for predictor in suite.predictors if predictor.trained)
+    trained = frozenset(p.name for p in suite.predictors if suite.fitted_by_seed(p))
     return Scores(scores, trained, str(suite.bootstrap.block), suite.equivalence_margin)
 
 
@@ -144,7 +148,18 @@ def random_twin(arms: FinishedArms, name: str) -> str | None:
     return None
 
 
-_TWIN_KEYS = ("family", "lora", "llm", "template", "examples", "budget", "answer_set")
+_TWIN_KEYS = (
+    "family",
+    "lora",
+    "llm",
+    "template",
+    "examples",
+    "budget",
+    "answer_set",
+    "text_features",
+    "documents",
+    "residual_of",
+)
 
 
 def _twin_settings(arms: FinishedArms, name: str) -> dict[str, Any]:
@@ -199,6 +214,31 @@ def gain_over_trained(
     return _widened(table, metric, gain, _choice_optimism(choices, name), choices.optimism_trained)
 
 
+def text_gains(
+    arms: FinishedArms, table: Scores, choices: Choices, name: str, seed: int | None = None
+) -> dict[str, Gain | None]:
+    """gain_text and gain_embeddings of a predictor that reads texts by a ridge regression; see `Record`."""
+    first = arms.of(name)[0]
+    if first.get("text_features") is None:
+        return {}
+    rivals = [
+        other
+        for other in references(arms)
+        if arms.of(other)[0].get("text_features") in ("tfidf", "minilm") and first["pretrained"]
+    ]
+    vs = {"gain_text": first.get("residual_of"), "gain_embeddings": best_on_validation(arms, rivals)}
+    optimism = choice_optimism(arms, table, rivals) if rivals and seed is None else 0.0
+    found: dict[str, Gain | None] = {}
+    for key, reference in vs.items():
+        known = reference in arms.predictors
+        gain = table.gain(arms.suite.primary_metric, name, str(reference), seed) if known else None
+        if gain is not None and seed is None:
+            of_rival = optimism if key == "gain_embeddings" else 0.0
+            gain = _widened(table, arms.suite.primary_metric, gain, _choice_optimism(choices, name), of_rival)
+        found[key] = gain
+    return found
+
+
 def _choice_optimism(choices: Choices, name: str) -> float:
     """How much being chosen among the LLM arms flatters an arm, in the unit of the primary metric; 0 for the others."""
     return choices.optimism_llm if name == choices.llm else 0.0
@@ -224,6 +264,7 @@ def _record(
     validation = [value for r in results if (value := validation_score(arms, r)) is not None]
     equals = _equal_rule(arms, table, name)
     states = [r.get("training_state") for r in results]
+    of_text = text_gains(arms, table, choices, name, seed)
     return Record(
         suite=suite.id,
         data=suite.data,
@@ -238,7 +279,9 @@ def _record(
         n=facts.n,
         unread=facts.unread,
         converged=all(converged) and equals is None if converged else None,
-        training_state="stuck" if equals else next((s for s in TRAINING_STATES if s in states), None),
+        training_state="stuck"
+        if equals and any(states)
+        else next((s for s in TRAINING_STATES if s in states), None),
         equals=equals,
         fitted_on=_fitted_on(results),
         lr=first.get("lr"),
@@ -251,6 +294,9 @@ def _record(
         gain_best=best,
         gain_pretraining=pretraining,
         gain_trained=gain_over_trained(arms, table, choices, name, seed),
+        text_features=first.get("text_features"),
+        gain_text=of_text.get("gain_text"),
+        gain_embeddings=of_text.get("gain_embeddings"),
         cost=_mean_cost([r["cost"] for r in results]),
         unread_rules=facts.unread_rules,
         answer_counts=_answer_counts(results),

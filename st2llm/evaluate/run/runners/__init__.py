@@ -8,12 +8,14 @@ from st2llm.evaluate.run.job import Runner
 from st2llm.evaluate.run.runners.external import ExternalRunner
 from st2llm.evaluate.run.runners.rule import RuleRunner
 from st2llm.evaluate.run.runners.text import TextRunner
+from st2llm.evaluate.run.runners.text_features import TextFeaturesRunner
 from st2llm.evaluate.run.runners.trained import TrainedRunner
 
 RUNNERS: Mapping[str, Callable[[Inputs], Runner]] = {
     "rule": RuleRunner,
     "external": ExternalRunner,
     "text": TextRunner,
+    "text-features": TextFeaturesRunner,
     "trained": TrainedRunner,
 }
 
@@ -22,4 +24,6 @@ def runner_name(predictor: PredictorSettings) -> str:
     """The key in RUNNERS of the runner of a predictor."""
     if predictor.external:
         return "external"
+    if predictor.text_features is not None:
+        return "text-features"
     return {"baseline": "rule", "text": "text"}.get(predictor.family, "trained")

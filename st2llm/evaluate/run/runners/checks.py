@@ -26,7 +26,7 @@ def check_task(inputs: Inputs) -> dict[str, Prompt]:
     suite = inputs.suite
     if suite.llm is not None and not suite.llm.name.startswith(PREFIX):
         resolve(suite.llm.name)
-    if any(predictor.family == "soft" and not predictor.external for predictor in suite.predictors):
+    if any(predictor.family == "soft" and predictor.trained for predictor in suite.predictors):
         load_prompt(suite.instruction or f"{suite.kind}/{inputs.task.type}.soft")
     return {p.name: _first_prompt(inputs, p) for p in suite.predictors if p.family == "text"}
 
@@ -34,7 +34,7 @@ def check_task(inputs: Inputs) -> dict[str, Prompt]:
 def _check_windows(inputs: Inputs) -> None:
     """Raises DataError where a part of the split that the suite needs has no windows."""
     needed: dict[str, SampleSequence] = {"test": inputs.test}
-    if any(predictor.trained for predictor in inputs.suite.predictors):
+    if any(predictor.trained or predictor.text_features for predictor in inputs.suite.predictors):
         needed |= {"train": inputs.train, "validation": inputs.validation}
     for part, windows in needed.items():
         if not len(windows):

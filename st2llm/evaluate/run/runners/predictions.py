@@ -51,7 +51,7 @@ def predict_job(
 def fit_and_predict(inputs: Inputs, job: Job, fit: Callable[[TrainingWindows], Predictor]) -> Outcome:
     """The outcome of a job whose predictor is fitted at once; with `budget.refit`, on the windows of refitted arms."""
     with Meter() as fitting:
-        predictor, more = fit(inputs.train), inputs.refit_windows
+        predictor, more = fit(inputs.training_windows(job.seed)), inputs.refit_windows
         refitted = predictor if more is None else fit(more)
     outcome = predict_job(inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)
     return replace(outcome, fitted_on=inputs.fitted_on["train" if more is None else "both"])

@@ -50,12 +50,17 @@ def make_choices(arms: FinishedArms, table: Scores) -> Choices:
 
 def llm_arms(arms: FinishedArms) -> list[str]:
     """The arms with pretrained weights of a language model."""
-    return [name for name in arms.predictors if arms.of(name)[0]["pretrained"]]
+    return [name for name in _candidates(arms) if arms.of(name)[0]["pretrained"]]
 
 
 def references(arms: FinishedArms) -> list[str]:
     """The arms without pretrained weights of a language model."""
-    return [name for name in arms.predictors if not arms.of(name)[0]["pretrained"]]
+    return [name for name in _candidates(arms) if not arms.of(name)[0]["pretrained"]]
+
+
+def _candidates(arms: FinishedArms) -> list[str]:
+    """All arms but the controls that were shown the documents of other windows."""
+    return [name for name in arms.predictors if arms.of(name)[0].get("documents") != "shuffled"]
 
 
 def choice_optimism(arms: FinishedArms, table: Scores, candidates: Sequence[str]) -> float:

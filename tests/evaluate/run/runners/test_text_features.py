@@ -1,0 +1,104 @@
+"""Predictors with text features stand in a comparison beside rules, with their twins, controls and three gains."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from support import tiny_suite
+
+import st2llm
+from st2llm.config.suite import Suite
+from st2llm.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def told(card, tmp_path_factory):
+    """The card with a document for each day, published on the day before."""
+    folder = tmp_path_factory.mktemp("told")
+    shutil.copytree(card.parent, folder, dirs_exist_ok=True)
+    days = pd.date_range("2024-01-01", periods=tiny_suite.DAYS, freq="D")
+    texts = ["A market is announced." if day.day_of_year % 3 else "It may rain." for day in days]
+    pd.DataFrame({"from": days.date, "out": days.date, "words": texts}).to_csv(
+        folder / "news.csv", index=False
+    )
+    content = yaml.safe_load((folder / card.name).read_text())
+    documents = {
+        "table": "news.csv",
+        "text": "words",
+        "start": "from",
+        "end": "from",
+        "published": "out",
+        "limit": 2,
+    }
+    (folder / card.name).write_text(yaml.safe_dump({**content, "side": {"documents": documents}}))
+    return folder / card.name
+
+
+def predictors():
+    states = {"family": "soft", "text_features": "states"}
+    return [
+        {"name": "last-value", "family": "baseline"},
+        {"name": "ridge", "family": "baseline"},
+        {"name": "words", "family": "primitive", "text_features": "tfidf"},
+        {"name": "llm", "backbone": "llm-frozen", **states},
+        {"name": "llm-shuffled", "backbone": "llm-frozen", "set": {"documents": "shuffled"}, **states},
+        {"name": "llm-random", "backbone": "llm-random", **states},
+    ]
+
+
+@pytest.mark.slow
+def test_each_seed_draws_its_windows_and_records_hold_the_gains_of_text(told, llama, tmp_path):
+    """Caught: seeds that draw the same windows, a twin of other settings, and a control that is chosen as the best."""
+    suite = tiny_suite.rules(
+        told,
+        predictors=predictors(),
+        seeds=[0, 1, 2],
+        llm={"name": str(llama), "dtype": "fp32"},
+        train={"share": 0.5},
+    )
+    report = st2llm.compare(suite, out=tmp_path / "run", progress=False)
+    pooled = {record["predictor"]: record for record in report.records if record["seed"] is None}
+    by_seed = {
+        r["metrics"]["mae"]["value"]
+        for r in report.records
+        if r["predictor"] == "ridge" and r["seed"] is not None
+    }
+    assert len(by_seed) == 3
+    llm = pooled["llm"]
+    assert llm["gain_pretraining"]["vs"] == "llm-random" and llm["gain_pretraining"]["n_seeds"] == 3
+    assert (llm["gain_text"]["vs"], llm["gain_embeddings"]["vs"]) == ("ridge", "words")
+    assert pooled["words"]["gain_text"]["vs"] == "ridge" and "gain_embeddings" not in pooled["words"]
+    assert (
+        llm["text_features"] == "states"
+        and llm["best_on_validation"]
+        and not pooled["llm-shuffled"]["best_on_validation"]
+    )
+    arm = json.loads((tmp_path / "run" / "arms" / "llm-0.json").read_text())
+    assert arm["cost"]["tokens_in"] > 0 and arm["cost"]["params_total"] > 0 and arm["residual_of"] == "ridge"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"family": "soft"}, "its family is primitive, without a backbone"),
+        ({"text_features": "states"}, "its family is soft, with the backbone llm-frozen or llm-random"),
+        ({"set": {"residual_of": "rigde"}}, "there is no rule 'rigde'"),
+        ({"set": {"residual_of": "linear"}}, "the residual rule 'linear' does not answer forecast"),
+        (
+            {"text_features": None, "backbone": "none", "set": {"documents": "shuffled"}},
+            "`documents` is for predictors",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(card, changes, message):
+    words = {"name": "words", "family": "primitive", "text_features": "tfidf", **changes}
+    with pytest.raises((ConfigError, ValueError)) as raised:
+        Suite.model_validate(tiny_suite.rules(card, predictors=[words]))
+    assert message in str(raised.value)
+
+
+def test_training_windows_are_not_drawn_for_arms_that_gradient_descent_trains(card):
+    with pytest.raises(ValueError, match="Leave one of them out"):
+        Suite.model_validate(tiny_suite.small(card, train={"share": 0.5}))
