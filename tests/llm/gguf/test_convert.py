@@ -11,7 +11,7 @@ from support import gguf_file
 
 from st2llm.errors import ArtefactError
 from st2llm.llm import load_llm, model_files
-from st2llm.llm.convert_gguf import convert
+from st2llm.llm.gguf.convert import convert
 
 IDS = torch.arange(5, 45).reshape(2, 20)
 

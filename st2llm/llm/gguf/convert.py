@@ -1,10 +1,11 @@
 """Converts a GGUF file to a folder that transformers loads fast: fp32 safetensors, tokenizer.json, config.json.
 
-python -m st2llm.llm.convert_gguf model.gguf folder
+python -m st2llm.llm.gguf.convert model.gguf folder
 """
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from transformers import (
 )
 
 from st2llm.errors import ArtefactError
-from st2llm.llm.model_files import REFUSED_EXIT_CODE
+from st2llm.llm.gguf.read_once import read_once
+from st2llm.llm.model_files import REFUSED_EXIT_CODE, STAGE
 
 PRE_TOKENIZERS = {
     "smollm": pre_tokenizers.Sequence(
@@ -39,22 +41,31 @@ def convert(gguf: Path, folder: Path) -> None:
     Raises ArtefactError for a truncated file, an architecture that transformers does not read from GGUF, and a
     file whose tensors do not match those of the model one to one.
     """
-    reader = _open_gguf(gguf)
-    _check_architecture(gguf, _read_string(reader, "general.architecture"))
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model, loaded = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
-    )
+    with read_once() as reader_of:
+        reader = _open_gguf(gguf, reader_of)
+        _check_architecture(gguf, _read_string(reader, "general.architecture"))
+        _tell("tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        _tell("weights")
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
+        )
     _check_tensors(gguf, reader, model, sorted(loaded["missing_keys"]))
     tokenizer.model_max_length = model.config.max_position_embeddings
     _clear_quantisation(model)
+    _tell("files")
     model.save_pretrained(folder)
     _save_tokenizer(tokenizer, folder, _read_string(reader, "tokenizer.ggml.pre"))
 
 
-def _open_gguf(gguf: Path) -> GGUFReader:
+def _tell(stage: str) -> None:
+    """Prints a line for the process that waits: what is written next."""
+    print(f"{STAGE}{stage}", flush=True)
+
+
+def _open_gguf(gguf: Path, reader_of: Callable[[Path], GGUFReader]) -> GGUFReader:
     try:
-        return GGUFReader(gguf)
+        return reader_of(gguf)
     except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
         raise ArtefactError(
             f"{gguf} is a damaged GGUF, or was cut short at {gguf.stat().st_size} bytes "

