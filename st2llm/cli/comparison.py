@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from st2llm.cli.options import Changes, DryRun, SuiteName, example
-from st2llm.cli.terminal import is_quiet, print_rich, print_table
+from st2llm.cli.terminal import is_quiet, print_note, print_rich, print_table
 
 if TYPE_CHECKING:
     from st2llm.evaluate.run.plan import Overrides
@@ -110,6 +110,7 @@ def _print_estimate(suite: str, overrides: "Overrides", out: Path | None, resume
     from st2llm.evaluate.planning.dry_run import dry_run
     from st2llm.evaluate.planning.estimate import HEADER
 
+    print_note("Checking everything, and measuring a step or an answer of each predictor ...")
     estimate = dry_run(suite, overrides, out=out, resume=resume)
     print_table(HEADER, [arm.row() for arm in estimate.arms], whole=True)
     typer.echo(estimate.summary)

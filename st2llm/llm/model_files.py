@@ -299,3 +299,9 @@ def _show_stage(status: Status, title: str, line: str) -> None:
 
 def _combined_digest(digests: list[str]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def weight_mib(folder: Path) -> float:
+    """The size of the weights in a model's folder."""
+    files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin", ".gguf")]
+    return sum(path.stat().st_size for path in files) / 2**20

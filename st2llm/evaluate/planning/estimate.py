@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from st2llm.config.predictors import PredictorSettings
 from st2llm.evaluate.report.formats import format_duration
 from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.plan import expected_seconds
+from st2llm.evaluate.run.plan import LOADING_S, expected_seconds
 from st2llm.evaluate.run.runners.text import load_template
 from st2llm.llm.architecture.base_model import read_text_config
 from st2llm.llm.endpoint.client import PREFIX
-from st2llm.llm.model_files import resolve
+from st2llm.llm.model_files import resolve, weight_mib
 from st2llm.types import Prompt
 
-_MIB = 2**20
 BASE_MIB = 700
 """About the memory of Python, torch and transformers alone."""
 _TRAINED_FACTOR = 1.5
@@ -26,7 +24,7 @@ class ArmEstimate:
     """The expected cost of one predictor on one task, over all its seeds and learning rates.
 
     tokens: of the prompts, at the length of the first one; None for a model whose tokenizer is not on this machine.
-    seconds: on two cores. mib: peak memory.
+    pace: the measured time as a multiple of the assumed one; None where nothing was measured. mib: peak memory.
     """
 
     task: str
@@ -37,6 +35,7 @@ class ArmEstimate:
     prompts: int
     tokens: int | None
     seconds: float
+    pace: float | None
     mib: int
 
     def row(self) -> list[str]:
@@ -50,16 +49,26 @@ class ArmEstimate:
             f"{self.prompts:,}",
             tokens if self.prompts else "0",
             format_duration(float(round(self.seconds))),
+            "assumed" if self.pace is None else "measured",
             f"{self.mib:,} MiB",
         ]
 
 
-HEADER = ("predictor", "family", "task", "runs", "steps", "prompts", "tokens", "time", "memory")
+HEADER = ("predictor", "family", "task", "runs", "steps", "prompts", "tokens", "time", "speed", "memory")
 
 
-def estimate_task(inputs: Inputs, prompts: Mapping[str, Prompt]) -> list[ArmEstimate]:
-    """The estimate of each predictor. prompts: the first prompt of each text predictor."""
-    return [_estimate(inputs, each, prompts.get(each.name)) for each in inputs.suite.predictors]
+def estimate_task(
+    inputs: Inputs, prompts: Mapping[str, Prompt], speeds: Mapping[str, float]
+) -> list[ArmEstimate]:
+    """The estimate of each predictor.
+
+    prompts: the first prompt of each text predictor. speeds: the seconds of a training step or an answer of each
+    predictor that was measured; others have an assumed speed.
+    """
+    return [
+        _estimate(inputs, each, prompts.get(each.name), speeds.get(each.name))
+        for each in inputs.suite.predictors
+    ]
 
 
 def summary(estimates: Sequence[ArmEstimate], *, controls: float = 0.0) -> str:
@@ -70,18 +79,32 @@ def summary(estimates: Sequence[ArmEstimate], *, controls: float = 0.0) -> str:
         f"{sum(each.runs for each in estimates)} runs, "
         f"{sum(each.steps for each in estimates):,} steps, {sum(each.prompts for each in estimates):,} prompts: about "
         f"{format_duration(float(round(seconds)))}{of_controls}, and at most "
-        f"{max((each.mib for each in estimates), default=0):,} MiB of memory. These are estimates for two cores, from "
-        f"stated speeds; nothing was trained."
+        f"{max((each.mib for each in estimates), default=0):,} MiB of memory. {_speeds(estimates)}"
     )
 
 
-def _estimate(inputs: Inputs, predictor: PredictorSettings, prompt: Prompt | None) -> ArmEstimate:
+def _speeds(estimates: Sequence[ArmEstimate]) -> str:
+    """Where the times come from."""
+    costly = [each for each in estimates if each.steps or each.prompts]
+    measured = [each.predictor for each in costly if each.pace is not None]
+    assumed = list(dict.fromkeys(each.predictor for each in costly if each.pace is None))
+    text = "A step or an answer of each predictor was measured on this machine. " if measured else ""
+    if assumed:
+        text += f"The speed of {', '.join(assumed)} is assumed, as on two cores. "
+    return f"{text}These are estimates; no result was kept."
+
+
+def _estimate(
+    inputs: Inputs, predictor: PredictorSettings, prompt: Prompt | None, speed: float | None
+) -> ArmEstimate:
     suite = inputs.suite
     runs = len(suite.seeds) if suite.fitted_by_seed(predictor) else 1
     rates = len(suite.budget.lr) if predictor.trained and suite.budget else 1
     steps = runs * rates * suite.budget.steps if predictor.trained and suite.budget else 0
     count = _prompt_count(inputs, predictor) if prompt is not None else 0
     tokens = None if prompt is None or prompt.tokens is None else prompt.tokens * count
+    assumed = runs * rates * expected_seconds(suite, predictor)
+    seconds = assumed if speed is None else runs * rates * LOADING_S + (steps or count) * speed
     return ArmEstimate(
         inputs.task.name,
         predictor.name,
@@ -90,7 +113,8 @@ def _estimate(inputs: Inputs, predictor: PredictorSettings, prompt: Prompt | Non
         steps,
         count,
         tokens,
-        runs * rates * expected_seconds(suite, predictor),
+        seconds,
+        None if speed is None else seconds / assumed,
         _memory(inputs, predictor),
     )
 
@@ -117,12 +141,6 @@ def _memory(inputs: Inputs, predictor: PredictorSettings) -> int:
 def training_mib(weights: float) -> int:
     """About the peak memory of training through a language model. weights: their size in MiB."""
     return int(BASE_MIB + weights * (1 + _TRAINED_FACTOR))
-
-
-def weight_mib(folder: Path) -> float:
-    """The size of the weights in a model's folder."""
-    files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin", ".gguf")]
-    return sum(path.stat().st_size for path in files) / _MIB
 
 
 def _depth_share(inputs: Inputs, predictor: PredictorSettings) -> float:

@@ -11,10 +11,10 @@ from st2llm.config.training import (
 )
 from st2llm.data import fetch_dataset, load_data
 from st2llm.errors import ConfigError
-from st2llm.evaluate.planning.estimate import BASE_MIB, training_mib, weight_mib
+from st2llm.evaluate.planning.estimate import BASE_MIB, training_mib
 from st2llm.evaluate.report.formats import format_duration
 from st2llm.evaluate.run.plan import step_seconds
-from st2llm.llm.model_files import resolve
+from st2llm.llm.model_files import resolve, weight_mib
 from st2llm.serialize.template.template import load_prompt
 from st2llm.train.checkpointing import RunFolder
 from st2llm.train.finetune import InstructionSet

@@ -19,6 +19,8 @@ _STEP_S = {"none": 0.03, "llm-lora": 0.9}
 _OTHER_STEP_S = {"primitive": 0.06, "soft": 0.3}
 """About the seconds of a training step on two cores, for what time is left before anything is measured."""
 _PROMPT_S = 0.5
+LOADING_S = 1.0
+"""About the seconds that an arm takes beside its steps."""
 _FEW_WINDOWS = 40
 
 
@@ -125,18 +127,23 @@ def _suite_arms(suite: Suite, store: RunStore, prefix: str, *, speeds_of: str) -
                 name = predictor.name + (f" on {task.name}" if len(suite.tasks) > 1 else "")
                 label = f"{prefix}{name}" + (f", seed {seed}" if by_seed else "")
                 taken = None if finished is None else float(finished["wall_s"])
-                group = f"{speeds_of} {predictor.name}"
+                group = speed_group(speeds_of, predictor.name)
                 arms.append(
                     PlannedArm(suite.id, key, label, group, expected_seconds(suite, predictor), taken)
                 )
     return arms
 
 
+def speed_group(suite: str, predictor: str) -> str:
+    """The arms that take the same time for each unit of work, such as those of a suite and of its controls."""
+    return f"{suite} {predictor}"
+
+
 def expected_seconds(suite: Suite, predictor: PredictorSettings) -> float:
     """About the seconds that an arm takes on two cores, at one learning rate."""
     if predictor.trained and suite.budget is not None:
         backbone = "llm-lora" if predictor.set.train_adapters else str(predictor.backbone)
-        return 1.0 + suite.budget.steps * step_seconds(predictor.family, backbone)
+        return LOADING_S + suite.budget.steps * step_seconds(predictor.family, backbone)
     if predictor.family == "text":
         windows = predictor.set.windows or suite.windows.count or _FEW_WINDOWS
         validation = predictor.set.validation_windows

@@ -83,6 +83,12 @@ class ArmTraining:
                 self._trained[job.key] = self._train_alone(job, rates, store)
         return self._trained.pop(job.key)
 
+    def untrained(self, job: Job, batch: Batch) -> Arm:
+        """The arm of a job before any training, also of its encoder. batch: some windows, for the norm of prompts."""
+        arm = self._build(job, None, self._language_model(job), self.training.blueprint())
+        _fit_prompt_norm(arm, job, batch)
+        return arm
+
     def refit(self, job: Job, trained: TrainedArm, store: RunStore, training: TrainingInputs) -> Arm:
         """The arm, trained again on all windows of `training` (training, then validation) with its preprocessor.
 
