@@ -1,4 +1,4 @@
-"""Rewrite the tables of README and docs from the committed reports, and the page of template variables: `make figures`.
+"""Rewrite the tables of README and docs from the committed reports: `make figures`.
 
 python evaluation/figures.py [--check]
 
@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 
 from st2llm.evaluate.publication.generated import generate, rewrite
-from st2llm.evaluate.publication.template_variables import template_variables_page
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "evaluation" / "reports"
-VARIABLES = ROOT / "docs" / "reference" / "template-variables.md"
 FOLDERS = ("docs", "alignment", "benchmarks", "evaluation", "examples", "prompts")
 PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).rglob("*.md")))]
 PAGES = [page for page in PAGES if REPORTS not in page.parents]
@@ -23,10 +21,6 @@ if __name__ == "__main__":
         stale = [page for page in PAGES if generate(text := page.read_text("utf-8"), REPORTS) != text]
     else:
         stale = rewrite(PAGES, REPORTS)
-    if VARIABLES.read_text("utf-8") != (page := template_variables_page()):
-        stale.append(VARIABLES)
-        if "--check" not in sys.argv[1:]:
-            VARIABLES.write_text(page, "utf-8")
     for page in stale:
         print(page.relative_to(ROOT))
     sys.exit(bool(stale) and "--check" in sys.argv[1:])

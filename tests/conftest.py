@@ -1,5 +1,6 @@
 """Shared by all tests: shapes and types are checked where tensors are handed about; tiny data and models."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -23,3 +24,12 @@ settings.register_profile("st2llm", deadline=None)
 settings.load_profile("st2llm")
 
 pytest_plugins = ["support.fixtures"]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: full collections of garbage pass over it.
+
+    Some libraries ask for a full collection often: statsmodels does at each correction of p values.
+    """
+    gc.collect()
+    gc.freeze()

@@ -16,6 +16,12 @@ def test_a_page_of_keys_is_what_make_figures_writes(page):
     assert (REFERENCE / page).read_text(encoding="utf-8") == MAKE["PAGES"][page](), "run `make figures`"
 
 
+@pytest.mark.slow
+def test_the_examples_of_template_variables_are_those_of_real_samples():
+    written = (REFERENCE / "template-variables.md").read_text(encoding="utf-8")
+    assert written == MAKE["PAGES"]["template-variables.md"](), "run `make figures`"
+
+
 def test_every_key_has_a_description_or_a_class_that_has_one():
     classes = MAKE["closure"]([*MAKE["SETTINGS_CLASSES"], *MAKE["CARDS"].values()])
     missing = {

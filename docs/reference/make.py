@@ -3,6 +3,8 @@
     python docs/reference/make.py [FOLDER]
 
 `settings.md` and `cards.md` list the keys of the settings classes, with the descriptions of their docstrings.
+`template-variables.md` lists the variables of templates, with their values in real samples: the files of the data sets
+of SAMPLES are needed, below $ST2LLM_DATA.
 """
 
 import ast
@@ -19,6 +21,7 @@ import annotated_types
 import yaml
 from pydantic.fields import FieldInfo
 
+from st2llm.commands.prompt import PromptRequest, render_prompt
 from st2llm.config import Settings
 from st2llm.config.arm import ArmRecipe
 from st2llm.config.suite import Suite
@@ -31,6 +34,7 @@ from st2llm.config.training import (
     VideoTextRecipe,
 )
 from st2llm.data.card import CARDS
+from st2llm.evaluate.publication.template_variables import is_empty, template_variables_page
 
 Class = type[Settings]
 
@@ -205,7 +209,50 @@ def cards_page() -> str:
     return "\n".join([CARD_PAGE.format(kinds=kinds), *map(class_section, closure(list(CARDS.values())))])
 
 
-PAGES = {"settings.md": settings_page, "cards.md": cards_page}
+SAMPLES: dict[str, Sequence[tuple[str, str, int]]] = {
+    "graph": [
+        ("graph/forecast", "auckland-pedestrians", 0),
+        ("graph/anomaly", "auckland-pedestrians", 0),
+        ("graph/question-answer.choice", "auckland-pedestrians", 0),
+        ("graph/forecast.soft-statistics", "auckland-pedestrians", 0),
+        ("graph/forecast.side", "beijing-prsa", 0),
+    ],
+    "grid": [
+        ("grid/forecast", "ersst-pacific", 0),
+        ("grid/question-answer.choice", "ersst-pacific", 0),
+        ("grid/forecast", "nyc-bike1", 0),
+        ("grid/forecast.regions", "nyc-bike1", 0),
+    ],
+    "video": [("video/forecast", "kth-few", 0), ("video/question-answer.choice", "kth-few", 0)],
+    "trajectory": [
+        ("trajectory/forecast", "geolife-sample", 3),
+        ("trajectory/question-answer.choice", "geolife-sample", 3),
+        ("trajectory/next-place.choice", "geolife-stays", 3),
+    ],
+    "event": [
+        ("event/next-event", "san-jacinto", 3),
+        ("event/question-answer.choice", "san-jacinto", 3),
+        ("event/next-event", "nyc-crime", 0),
+    ],
+}
+"""Prompts whose variables are the examples, by kind: template, data set, index of the sample; first come first."""
+
+
+def example_values(kind: str) -> dict[str, Any]:
+    """The first value of each variable in the samples of a kind that is not empty."""
+    found: dict[str, Any] = {}
+    for template, data, index in SAMPLES[kind]:
+        rendered = render_prompt(PromptRequest(template, data, index=index))
+        values = rendered.template.serializer.variables(rendered.sample)
+        found = {name: value for name, value in values.items() if not is_empty(value)} | found
+    return found
+
+
+def variables_page() -> str:
+    return template_variables_page({kind: example_values(kind) for kind in SAMPLES})
+
+
+PAGES = {"settings.md": settings_page, "cards.md": cards_page, "template-variables.md": variables_page}
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent

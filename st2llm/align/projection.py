@@ -15,8 +15,8 @@ _HEADS = 4
 class LinearProjection(nn.Module):
     """One linear layer, normed to the LLM's own token scale (UrbanGPT, Li et al. 2024, projects so).
 
-    token_rms: root mean square of the LLM's embedding table, which gives new soft tokens the scale of its token
-    embeddings. The norm is our addition.
+    token_rms: root mean square of soft tokens: that of the LLM's embedding table, or a multiple of it. The norm is our
+    addition.
     """
 
     def __init__(self, d_st: int, d_lm: int, *, token_rms: float) -> None:
@@ -66,12 +66,15 @@ class ReprogrammingProjection(nn.Module):
     """Each slot attends over text prototypes, rows of the LLM's vocabulary or combinations of them, and becomes
     their mixture.
 
-    Time-LLM (Jin et al. 2024): queries from the slots, keys and values from the prototypes, multi-head.
+    Time-LLM (Jin et al. 2024): queries from the slots, keys and values from the prototypes, multi-head. token_rms: root
+    mean square of the LLM's embedding table. token_scale: of soft tokens, as a multiple of it.
     """
 
-    def __init__(self, d_st: int, d_lm: int, *, token_rms: float, prototypes: Prototypes) -> None:
+    def __init__(
+        self, d_st: int, d_lm: int, *, token_rms: float, prototypes: Prototypes, token_scale: float = 1.0
+    ) -> None:
         super().__init__()
-        self.d_st, self.d_lm, self.token_rms = d_st, d_lm, token_rms
+        self.d_st, self.d_lm, self.token_rms, self.token_scale = d_st, d_lm, token_rms, token_scale
         self.prototypes = prototypes
         self.width = max(8, d_st // _HEADS)
         self.query = Linear(d_st, _HEADS * self.width)
@@ -89,7 +92,7 @@ class ReprogrammingProjection(nn.Module):
         )
         attended = nn.functional.scaled_dot_product_attention(query, key, value)
         tokens: Tensor = self.out(attended.transpose(1, 2).reshape(b, s, -1))
-        return self.token_rms * tokens
+        return self.token_rms * self.token_scale * tokens
 
 
 def build_up_projection(
@@ -112,19 +115,21 @@ def build_up_projection(
                 f"native arms; take linear or mlp."
             )
         return nn.Identity()
+    rms = token_rms * settings.token_scale
     if settings.head == "linear":
-        return LinearProjection(d_st, d_lm, token_rms=token_rms)
+        return LinearProjection(d_st, d_lm, token_rms=rms)
     if settings.head == "mlp":
-        return MLPProjection(d_st, d_lm, token_rms=token_rms)
+        return MLPProjection(d_st, d_lm, token_rms=rms)
     if settings.head == "resampler":
-        return Resampler(d_st, d_lm, token_rms=token_rms, tokens=settings.tokens)
+        return Resampler(d_st, d_lm, token_rms=rms, tokens=settings.tokens)
     if vocabulary is None:
         raise ConfigError(
             "A reprogramming head uses the rows of a language model's vocabulary, but there is no language model. "
             "Give `llm: {name: ...}`, or take another head."
         )
+    prototypes = build_prototypes(settings, vocabulary)
     return ReprogrammingProjection(
-        d_st, d_lm, token_rms=token_rms, prototypes=build_prototypes(settings, vocabulary)
+        d_st, d_lm, token_rms=token_rms, prototypes=prototypes, token_scale=settings.token_scale
     )
 
 

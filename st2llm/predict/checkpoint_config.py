@@ -14,7 +14,7 @@ from st2llm.encode.point_batch import PointScaler
 from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.predict.baselines import BaselinePredictor, SlotMean, fit_baseline
-from st2llm.predict.baselines.fields import LastValue
+from st2llm.predict.baselines.fields import LastValue, LinearInterpolation
 from st2llm.predict.build import windows_of_arm
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import SKIPS as FIELD_SKIPS
@@ -26,6 +26,11 @@ from st2llm.types import Sample, TrainingWindows
 from st2llm.types.axes import FIELD_KINDS, FieldAxes
 
 Recipes = PretrainRecipe | SoftTokenRecipe | ArmRecipe
+_FILLED_BY_SLOT_MEANS: Mapping[str, type[LastValue] | type[LinearInterpolation]] = {
+    "last": LastValue,
+    "linear": LinearInterpolation,
+}
+"""Base rules that learn nothing but the slot means, which scaler.json holds, by the setting `skip`."""
 
 
 def checkpoint_config(
@@ -63,8 +68,8 @@ def _restore_field(
 ) -> tuple[Preprocessor, FieldShape | SequenceShape]:
     shape = FieldShape(**{**sizes, "ahead": tuple(sizes.get("ahead", ()))})
     base_rule = None
-    if recipe.skip == "last":
-        base_rule = BaselinePredictor("last-value", LastValue(SlotMean.from_json(scaler["slots"])))
+    if "slots" in scaler and (rule := _FILLED_BY_SLOT_MEANS.get(recipe.skip)):
+        base_rule = BaselinePredictor(FIELD_SKIPS[recipe.skip], rule(SlotMean.from_json(scaler["slots"])))
     elif isinstance(recipe, ArmRecipe) and recipe.skip != "none" and not _subtracts_slot_twice(recipe):
         # The coefficients of such a rule are not in the checkpoint: it is fitted again, on the same windows.
         base_rule = fit_baseline(FIELD_SKIPS[recipe.skip], windows_of_arm(recipe))

@@ -38,6 +38,12 @@ def test_every_head_speaks_at_the_volume_of_the_llms_own_tokens(head, volume):
 
 
 @pytest.mark.parametrize("head", HEADS)
+def test_tokens_are_larger_by_the_scale_and_say_the_same(head):
+    z = torch.randn(4, 3, D)
+    torch.testing.assert_close(up(head, token_scale=20.0)(z), 20 * up(head)(z))
+
+
+@pytest.mark.parametrize("head", HEADS)
 def test_every_head_refuses_another_width(head):
     with pytest.raises(TypeError, match="batch slot"):
         up(head)(torch.zeros(1, 3, D + 1))

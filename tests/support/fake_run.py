@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,7 @@ def write(folder: Path, plan: Plan | None = None) -> Path:
     plan = plan or Plan()
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(7)
-    levels = np.exp(rng.normal(5.2, 0.7, len(LABELS)))
+    _levels(rng)
     (folder / "run.json").write_text(json.dumps({**_run(plan, rng), **plan.extra}, indent=1))
     lines = [
         _record(arm, seed, task, plan)
@@ -110,26 +112,27 @@ def write(folder: Path, plan: Plan | None = None) -> Path:
             for arm in plan.arms:
                 for seed in plan.seeds:
                     tail = "" if i == 0 else f".{task}"
-                    table = _predictions(
-                        arm,
-                        levels,
-                        _days(arm, plan),
-                        np.random.default_rng([seed, len(arm.name), ord(arm.name[-1])]),
-                    )
-                    table.to_parquet(folder / "predictions" / f"{arm.name}-{seed}{tail}.parquet", index=False)
+                    content = _predictions_file(arm, _days(arm, plan), seed)
+                    (folder / "predictions" / f"{arm.name}-{seed}{tail}.parquet").write_bytes(content)
     if "scores" not in plan.leave_out:
-        _scores(plan).to_parquet(folder / "scores.parquet", index=False)
+        content = _scores_file(plan.tasks, plan.arms, plan.seeds, plan.days)
+        (folder / "scores.parquet").write_bytes(content)
     if "curves" not in plan.leave_out:
         lines = [curve for arm in plan.arms if arm.params > 10_000 for curve in _curves(arm, plan)]
         (folder / "curves.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if "answers" not in plan.leave_out and plan.llm:
         (folder / "answers").mkdir(exist_ok=True)
         table = folder / "predictions" / "text-0.parquet"
-        rows = _answers(pd.read_parquet(table)) if table.is_file() else []
-        (folder / "answers" / "text-0.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        lines = _answer_lines(table.read_bytes()) if table.is_file() else ""
+        (folder / "answers" / "text-0.jsonl").write_text(lines)
     if "controls" not in plan.leave_out and plan.llm:
         (folder / "controls.json").write_text(json.dumps(_controls(plan)))
     return folder
+
+
+def _levels(rng: np.random.Generator) -> np.ndarray:
+    """The typical value of each place."""
+    return np.exp(rng.normal(5.2, 0.7, len(LABELS)))
 
 
 def place_id(label: str) -> str:
@@ -179,7 +182,11 @@ def _run(plan: Plan, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _days(arm: Arm, plan: Plan) -> int:
-    return min(10, plan.days) if arm.family == "text" else plan.days
+    return _days_of(arm, plan.days)
+
+
+def _days_of(arm: Arm, days: int) -> int:
+    return min(10, days) if arm.family == "text" else days
 
 
 def _record(arm: Arm, seed: int | None, task: str, plan: Plan) -> dict[str, Any]:
@@ -248,6 +255,19 @@ def _pretraining(arm: Arm, plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@cache
+def _predictions_file(arm: Arm, days: int, seed: int) -> bytes:
+    """The file of an arm's predictions; the same for every folder, of which tests write dozens."""
+    drawn = np.random.default_rng([seed, len(arm.name), ord(arm.name[-1])])
+    return _parquet(_predictions(arm, _levels(np.random.default_rng(7)), days, drawn))
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
 def _predictions(arm: Arm, levels: np.ndarray, days: int, rng: np.random.Generator) -> pd.DataFrame:
     hours = np.arange(24)
     shape = 0.15 + np.exp(-((hours - 12.5) ** 2) / 14) + 0.8 * np.exp(-((hours - 17.5) ** 2) / 5)
@@ -276,16 +296,17 @@ def _predictions(arm: Arm, levels: np.ndarray, days: int, rng: np.random.Generat
     return table
 
 
-def _scores(plan: Plan) -> pd.DataFrame:
+@cache
+def _scores_file(tasks: tuple[str, ...], arms: tuple[Arm, ...], seeds: tuple[int, ...], days: int) -> bytes:
     rows = [
         {"predictor": arm.name, "seed": seed, "task": task, "sample": f"s{d}", "block": f"d{d}", "metric": "abs",
          "sum": 9.0, "count": 504.0}
-        for task in plan.tasks
-        for arm in plan.arms
-        for seed in plan.seeds
-        for d in range(_days(arm, plan))
+        for task in tasks
+        for arm in arms
+        for seed in seeds
+        for d in range(_days_of(arm, days))
     ]  # fmt: skip
-    return pd.DataFrame(rows)
+    return _parquet(pd.DataFrame(rows))
 
 
 def _curves(arm: Arm, plan: Plan) -> list[dict[str, Any]]:
@@ -305,6 +326,11 @@ def _curves(arm: Arm, plan: Plan) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
     return [json.loads(json.dumps(line).replace("NaN", "null")) for line in out]
+
+
+@cache
+def _answer_lines(predictions: bytes) -> str:
+    return "".join(json.dumps(row) + "\n" for row in _answers(pd.read_parquet(BytesIO(predictions))))
 
 
 def _answers(table: pd.DataFrame) -> list[dict[str, Any]]:

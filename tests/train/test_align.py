@@ -137,6 +137,22 @@ def test_a_checkpoint_answers_without_labels_as_its_run_did(tmp_path, tiny):
     np.testing.assert_allclose(again, here, rtol=1e-5)
 
 
+def test_a_checkpoint_fills_gaps_from_the_line_that_it_corrects(tmp_path, tiny):
+    plan = recipe(
+        tmp_path,
+        tiny(),
+        task={"impute": {"length": 12, "share": 0.25}},
+        skip="linear",
+        up={"head": "linear", "token_scale": 20},
+        adapt={"method": "norms"},
+    )
+    done = finetune(plan, tmp_path / "out")
+    sample = done.validation[0]
+    again = checkpointed.load_predictor(tmp_path / "out", name="filled").predict([sample])[0].value
+    (here,) = predict_in_batches(done.arm, done.preprocessor, [sample], batch_size=1, with_instructions=True)
+    np.testing.assert_array_equal(again, here.value)
+
+
 def test_a_second_stage_starts_from_encoder_and_head_of_the_first(tmp_path, tiny):
     align(recipe(tmp_path, tiny(), objectives={"contrast": {}}), tmp_path / "first")
     plan = recipe(

@@ -22,7 +22,7 @@ from st2llm.predict.baselines import (
     window_prediction,
 )
 from st2llm.predict.baselines.events import QUANTILE_LEVELS
-from st2llm.predict.baselines.fields import LastValue
+from st2llm.predict.baselines.fields import LastValue, LinearInterpolation
 from st2llm.predict.baselines.movement import predictions_from_log_probs
 from st2llm.predict.preprocess.instruction import render_instruction, template_id
 from st2llm.tasks import Task
@@ -149,7 +149,7 @@ class FieldPreprocessor:
 
     def scaler_state(self) -> dict[str, Any]:
         state = dict(self.scaler.to_json())
-        if self.base_rule is not None and isinstance(self.base_rule.rule, LastValue):
+        if self.base_rule is not None and isinstance(self.base_rule.rule, LastValue | LinearInterpolation):
             state["slots"] = self.base_rule.rule.means.to_json()
         if self.slot_means is not None:
             state["usual"] = self.slot_means.to_json()

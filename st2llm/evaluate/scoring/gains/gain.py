@@ -37,33 +37,46 @@ class Scores:
     trained: frozenset[str] = field(default_factory=frozenset)
     block: str = "day"
     margin: float = 0.02
+    _named: dict[tuple[str, str], frozenset] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _totals: dict[tuple[str, frozenset[str], tuple[int, ...]], BlockTotals] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def samples(self, predictor: str) -> set[str]:
-        return set(self.frame.loc[self.frame["predictor"] == predictor, "sample"])
+    def samples(self, predictor: str) -> frozenset[str]:
+        return self._names(predictor, "sample")
 
     def seeds(self, predictor: str) -> list[int]:
         """The seeds of a trained arm; none for others, whose only seed is a label."""
         if predictor not in self.trained:
             return []
-        return sorted(set(self.frame.loc[self.frame["predictor"] == predictor, "seed"]))
+        return sorted(self._names(predictor, "seed"))
 
     def measures(self, name: str, predictor: str) -> bool:
         """Whether the totals that a metric is computed from exist for a predictor."""
-        frame = self.frame
-        return metrics.is_measurable(
-            name, dict.fromkeys(frame.loc[frame["predictor"] == predictor, "metric"])
-        )
+        return metrics.is_measurable(name, dict.fromkeys(self._names(predictor, "metric")))
+
+    def _names(self, predictor: str, column: str) -> frozenset:
+        """The values of a column for a predictor; kept, since each of its metrics and gains asks for them."""
+        key = predictor, column
+        if key not in self._named:
+            own = self.frame["predictor"] == predictor
+            self._named[key] = frozenset(self.frame.loc[own, column].unique().tolist())
+        return self._named[key]
 
     def totals(
         self, predictor: str, samples: Sequence[str], seeds: Sequence[int] | None = None
     ) -> BlockTotals:
-        """Totals of one predictor on these samples by seed and block, blocks in the order of time."""
-        frame = self.frame[(self.frame["predictor"] == predictor) & self.frame["sample"].isin(list(samples))]
-        if seeds:
-            frame = frame[frame["seed"].isin(list(seeds))]
-        order = ["time", "block"] if "time" in frame else ["block"]
-        blocks = list(dict.fromkeys(frame.sort_values(order, kind="stable")["block"]))
-        return BlockTotals(_by_total(frame, "sum", blocks), _by_total(frame, "count", blocks))
+        """Totals of one predictor on these samples by seed and block, blocks in the order of time.
+
+        Kept, since every metric of a predictor is computed from the same totals.
+        """
+        key = predictor, frozenset(samples), tuple(seeds or ())
+        if key not in self._totals:
+            frame = self.frame[(self.frame["predictor"] == predictor) & self.frame["sample"].isin(key[1])]
+            self._totals[key] = _block_totals(frame[frame["seed"].isin(seeds)] if seeds else frame)
+        return self._totals[key]
 
     def estimate(self, name: str, predictor: str, seed: int | None = None) -> Estimate:
         """A metric of one predictor with its 95 % interval, on all samples that it predicted."""
@@ -177,11 +190,15 @@ def with_interval(gain: Gain, *, optimism_llm: float = 0.0, optimism_reference: 
     )
 
 
-def _by_total(
-    frame: pd.DataFrame, column: str, blocks: list[str]
-) -> dict[str, Float64[np.ndarray, "seed block"]]:
-    """The sums of a column by seed and block, for each total."""
-    table = frame.pivot_table(index=["metric", "seed"], columns="block", values=column, aggfunc="sum")[blocks]
-    table = table.fillna(0.0)  # a label that no sample of a block is about
-    names = table.index.get_level_values("metric").unique()
-    return {str(name): table.loc[name].to_numpy(dtype=np.float64) for name in names}
+def _block_totals(frame: pd.DataFrame) -> BlockTotals:
+    """Totals by seed and block, blocks in the order of time; zero for a label that no sample of a block is about."""
+    order = ["time", "block"] if "time" in frame else ["block"]
+    blocks = list(dict.fromkeys(frame.sort_values(order, kind="stable")["block"]))
+    table = frame.pivot_table(
+        index=["metric", "seed"], columns="block", values=["sum", "count"], aggfunc="sum"
+    ).fillna(0.0)
+    sums, counts = (table[column][blocks].to_numpy(dtype=np.float64) for column in ("sum", "count"))
+    rows: dict[str, list[int]] = {}
+    for row, (name, _) in enumerate(table.index):
+        rows.setdefault(str(name), []).append(row)
+    return BlockTotals(*({name: values[own] for name, own in rows.items()} for values in (sums, counts)))
