@@ -74,12 +74,15 @@ bench: .venv/.run  ## speed and memory, as ratios within one run
 	@for script in benchmarks/*.py; do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done
 
 systems: .venv/.run  ## published transfer systems: trained one after the other, then compared
-	@for s in test-align time-llm urbangpt test-forecast; do \
+	@for s in urbangpt; do \
 	  $(BIN)/st2llm align alignment/systems/$$s.yaml --out runs/$$s --resume || exit 1; done
-	@for s in gpt4ts stg-llm st-llm st-llm-plus gatgpt; do \
+	@for s in stg-llm st-llm st-llm-plus gatgpt; do \
 	  $(BIN)/st2llm finetune alignment/systems/$$s.yaml --out runs/$$s --resume || exit 1; done
 	$(BIN)/st2llm compare systems-auckland --out runs/systems-auckland --resume
 	$(BIN)/st2llm compare systems-auckland-impute --out runs/systems-auckland-impute --resume
+	$(BIN)/st2llm align test-align --out runs/test-align --resume
+	$(BIN)/st2llm align test-align --set data=ett-h2-standardised --out runs/test-align-ett-h2 --resume
+	@for s in ett-h1 ett-h2; do $(BIN)/st2llm compare systems-$$s --out runs/systems-$$s --resume || exit 1; done
 
 clean:  ## what was built and run; .venv and the cache of downloads stay
 	rm -rf runs site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from st2llm.config.model import FROZEN, Adaptation, LLMSettings, Projection, Skip
-from st2llm.config.training import LossSettings, PretrainObjectives, TaskRecipe
+from st2llm.config.objectives import LossSettings, PretrainObjectives, RegressionSettings
+from st2llm.config.training import TaskRecipe
 
 
 class ArmRecipe(TaskRecipe):
@@ -33,4 +34,4 @@ class ArmRecipe(TaskRecipe):
         """Arms are trained for their task alone."""
         if next(iter(self.task)) in ("next-place", "next-event"):
             return PretrainObjectives(likelihood=LossSettings())
-        return PretrainObjectives(regression=LossSettings())
+        return PretrainObjectives(regression=RegressionSettings())

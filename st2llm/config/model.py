@@ -17,14 +17,13 @@ PRETRAINED_BACKBONES = ("llm-frozen", "llm-lora")
 HEADS = ("linear", "mlp", "resampler", "reprogramming")
 """Projection heads that make soft tokens."""
 CountingSkip = Literal["counts-transitions", "counts-all", "none"]
-RecipeSkip = Literal["last", "linear", CountingSkip]
+RecipeSkip = Literal["last", "level", "linear", CountingSkip]
 Skip = Literal[
     "ridge",
     "ridge-plain",
     "ridge-held-out",
     "ridge-centred",
     "slot",
-    "level",
     "neighbours",
     RecipeSkip,
 ]
@@ -36,14 +35,22 @@ class EncoderSettings(Settings):
     """The encoder that all trained predictors of a comparison share.
 
     Of fields (graph, grid, video):
-    d_st: width. patch: time steps of a patch. tokens: one token for each place, or for each patch of each place.
-    mixer, layers: the layers that mix the patches of a place. graph: the layer that mixes places along the edges.
+    d_st: width. patch: time steps of a patch. patch_stride: steps between the starts of patches, which overlap where it
+    is smaller than `patch` (PatchTST, Nie et al. 2023). tokens: one token for each place, or for each patch of each
+    place. mixer, layers: the layers that mix the patches of a place; none leaves that to the backbone. graph: the layer
+    that mixes places along the edges.
+    channel_independent: each place is a sample of its own, with weights that all share (Nie et al. 2023).
+    readout: what predictions are read from: the query token of each place (query), all its tokens (flatten), or the
+    token of each patch, which predicts the patch after it (next-patch; longer horizons are rolled out, as in AutoTimes,
+    Liu et al. 2024).
     drop_embeddings: embeddings that are left out; without `node` places differ only by their values and neighbours.
     extra_features: where a data set has them, the month, coordinates, eigenvectors of the graph's Laplacian, the
     frequencies of each place's history, frozen embeddings of text (MiniLM; of places and notes) and of images
     (EfficientNet; of the visible frames). See `encode.extra_features`.
     fusion: whether embeddings and extra features are added to the values' embedding, or scale it.
     center_windows: subtracts from each window the mean of its place, where levels drift (after RevIN, Kim et al. 2022).
+    instance_norm: divides by the standard deviation of the window as well; predictions are scaled back, and without a
+    `skip` start from the mean of the window (RevIN without its affine map).
     center_on: values are differences from each place's mean, or from its mean in the same slot of the calendar (for
     training windows a mean of other windows).
 
@@ -63,11 +70,15 @@ class EncoderSettings(Settings):
     """An encoder that a package adds, in place of that of st2llm; it takes `d_st` alone."""
     d_st: int = Field(64, ge=4)
     patch: int = Field(24, ge=1)
+    patch_stride: int | None = Field(None, ge=1)
+    """None means as many as `patch`: patches do not overlap."""
     layers: int = Field(2, ge=0)
     """0, of the mlp alone: a linear map from a place's visible values to its answer (as NLinear, Zeng et al. 2023)."""
     graph: Literal["gat", "gcn", "diffusion", "regions", "none"] = "gat"
     tokens: Literal["place", "patch"] = "place"
-    mixer: Literal["transformer", "mlp"] = "transformer"
+    mixer: Literal["transformer", "mlp", "none"] = "transformer"
+    readout: Literal["query", "flatten", "next-patch"] = "query"
+    channel_independent: bool = False
     drop_embeddings: tuple[Literal["step_of_day", "day_of_week", "holiday", "node", "notes"], ...] = ()
     extra_features: tuple[
         Literal["month", "coordinates", "laplacian", "frequency", "text", "image"], ...
@@ -75,6 +86,7 @@ class EncoderSettings(Settings):
     region_size: int = Field(16, ge=1)
     """Places in a region at most, where graph is `regions`."""
     center_windows: bool = False
+    instance_norm: bool = False
     center_on: Literal["place", "slot"] = "place"
     fusion: Literal["add", "scale"] = "add"
     causal: bool = False
@@ -82,8 +94,37 @@ class EncoderSettings(Settings):
 
     @model_validator(mode="after")
     def _check_depth(self) -> "EncoderSettings":
-        if not self.layers and self.mixer != "mlp":
-            raise ValueError("encoder.layers: 0 is for mixer: mlp; a transformer needs a layer at least")
+        if not self.layers and self.mixer == "transformer":
+            raise ValueError(
+                "encoder.layers: 0 is for mixer: mlp or none; a transformer needs a layer at least"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_patches(self) -> "EncoderSettings":
+        if self.patch_stride is not None and self.patch_stride > self.patch:
+            raise ValueError(
+                f"encoder.patch_stride: {self.patch_stride} would skip steps between patches of {self.patch}. Take at "
+                f"most encoder.patch"
+            )
+        if self.tokens == "place" and (self.mixer == "none" or self.readout != "query"):
+            raise ValueError(
+                "encoder.mixer: none and encoder.readout: flatten or next-patch are for encoder.tokens: patch, which "
+                "keeps the tokens of all patches"
+            )
+        if self.readout == "next-patch" and self.patch_stride not in (None, self.patch):
+            raise ValueError(
+                "encoder.readout: next-patch is for patches that do not overlap: no patch_stride"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_channel_independence(self) -> "EncoderSettings":
+        if self.channel_independent and (self.graph != "none" or self.extra_features):
+            raise ValueError(
+                "encoder.channel_independent makes a sample of each place, so there are no neighbours and no extra "
+                "features of places: take encoder.graph: none, and no extra_features"
+            )
         return self
 
     @field_validator("plugin")

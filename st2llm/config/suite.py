@@ -52,7 +52,8 @@ class Suite(Settings):
     id, version: name the suite in records; raise the version when you change it. title: of the report. demo: marks the
     report as a demonstration. data: a name or card, with `#` and a split's name where the card has several, such as
     eth-ucy#hotel. task: one or more tasks with their settings. llm, encoder, adapt, skip: of all trained predictors.
-    instruction: the prompt before soft tokens; None means `<kind>/<task>.soft`. seeds: a predictor is trained once for
+    instruction: the prompt before soft tokens; None means `<kind>/<task>.soft`. init_from: a checkpoint whose encoder
+    all trained predictors start from, and its heads where the shapes agree. seeds: a predictor is trained once for
     each. train, windows, validation: the training, test and validation windows that are used. primary_metric: of gains
     and selection; by default the usual metric of the task, or `mae_scaled` where the units of channels differ;
     `mae[NAME]` is of one channel. limit: test windows at most.
@@ -75,6 +76,7 @@ class Suite(Settings):
     """The projection head of every trained predictor."""
     skip: Skip = "none"
     instruction: str | None = None
+    init_from: str | None = None
     predictors: list[PredictorSettings] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
     budget: SuiteBudget | None = None

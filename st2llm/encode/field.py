@@ -19,8 +19,9 @@ from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges, Sample
 
 GRAPHS = ("gcn", "gat", "diffusion", "regions", "none")
-MIXERS = ("transformer", "mlp")
+MIXERS = ("transformer", "mlp", "none")
 TOKENS = ("place", "patch")
+READOUTS = ("query", "flatten", "next-patch")
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class FieldShape:
 class FieldEncoderOptions:
     """Sizes and choices of a field encoder.
 
-    d_st: width of the embeddings. patch: steps in a temporal patch. layers: layers of the temporal mixer. graph: the
-    layer over places, one of GRAPHS. tokens: 'place' for one token a place, 'patch' to keep all patches. mixer: the
-    temporal mixer, one of MIXERS. drop_embeddings: embeddings that are left out (attribute names of PatchEmbedding).
-    center_windows: subtract the mean of each place's visible values. extra_features: see `encode.extra_features`.
-    region_size: the most places of a region (graph='regions'). fusion: 'add' adds the embedding of time and place to
-    that of the values, 'scale' multiplies it (feature-wise modulation without a shift, Perez et al. 2018).
+    d_st: width of the embeddings. patch: steps in a temporal patch. patch_stride: steps between the starts of patches;
+    None means `patch`. layers: layers of the temporal mixer. graph: the layer over places, one of GRAPHS. tokens:
+    'place' for one token a place, 'patch' to keep all patches. mixer: the temporal mixer, one of MIXERS ('none' for
+    tokens='patch' alone). readout: the tokens that heads read, one of READOUTS. drop_embeddings: embeddings that are
+    left out (attribute names of PatchEmbedding). center_windows: subtract the mean of each place's visible values.
+    instance_norm: and divide by their standard deviation. extra_features: see `encode.extra_features`. region_size: the
+    most places of a region (graph='regions'). fusion: 'add' adds the embedding of time and place to that of the values,
+    'scale' multiplies it (feature-wise modulation without a shift, Perez et al. 2018).
 
     Raises ConfigError for an unknown `tokens`, `mixer` or `graph`.
     """
@@ -74,14 +77,26 @@ class FieldEncoderOptions:
     extra_features: Sequence[str] = ()
     region_size: int = 16
     fusion: str = "add"
+    patch_stride: int | None = None
+    readout: str = "query"
+    instance_norm: bool = False
 
     def __post_init__(self) -> None:
+        if self.readout not in READOUTS:
+            raise ConfigError(f"There is no readout {self.readout!r}. {nearest(self.readout, READOUTS)}")
         if self.tokens not in TOKENS:
             raise ConfigError(f"There is no token layout {self.tokens!r}. {nearest(self.tokens, TOKENS)}")
+        if self.tokens == "place" and (self.mixer == "none" or self.readout != "query"):
+            raise ConfigError(f"mixer {self.mixer!r} and readout {self.readout!r} need tokens='patch'.")
         if self.mixer not in MIXERS:
             raise ConfigError(f"There is no mixer {self.mixer!r}. {nearest(self.mixer, MIXERS)}")
         if self.graph not in GRAPHS:
             raise ConfigError(f"There is no graph layer {self.graph!r}. {nearest(self.graph, GRAPHS)}")
+
+
+def patch_count(history: int, patch: int, stride: int | None = None) -> int:
+    """Patches of a history, the last of which ends with it; the first one may begin before it."""
+    return max(0, -(-(history - patch) // (stride or patch))) + 1
 
 
 def edges_of(sample: Sample) -> Edges:
@@ -112,9 +127,10 @@ class PatchEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         d_st, patch, drop_embeddings = options.d_st, options.patch, options.drop_embeddings
-        self.center_windows = options.center_windows
+        self.center_windows, self.instance_norm = options.center_windows, options.instance_norm
         self.patch, self.history, self.context = patch, shape.history, shape.context
-        self.patches = -(-shape.history // patch)
+        self.stride = options.patch_stride or patch
+        self.patches = patch_count(shape.history, patch, self.stride)
         self.values = Linear(2 * patch * shape.channels, d_st)
         self.position = nn.Embedding(self.patches + 1, d_st)
         self.step_of_day = nn.Embedding(shape.steps_per_day, d_st)
@@ -170,14 +186,15 @@ class PatchEmbedding(nn.Module):
         b, _, n, _ = batch.values.shape
         values, visible = batch.values[:, : self.history], batch.visible[:, : self.history]
         mask = visible.to(values.dtype)
-        if self.center_windows:
-            level = (values * mask).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        if self.center_windows or self.instance_norm:
+            level, spread = batch.instance_statistics(self.history)
             values = (values - level) * mask
+            values = values / spread if self.instance_norm else values
         values_and_mask = torch.cat([values, mask], dim=-1)
-        padding = self.patches * self.patch - self.history
+        padding = (self.patches - 1) * self.stride + self.patch - self.history
         values_and_mask = nn.functional.pad(values_and_mask, (0, 0, 0, 0, padding, 0))
-        patches = values_and_mask.permute(0, 2, 1, 3).reshape(b, n, self.patches, -1)
-        first_steps = torch.arange(self.patches, device=patches.device) * self.patch - padding
+        patches = values_and_mask.unfold(1, self.patch, self.stride).permute(0, 2, 1, 4, 3).flatten(3)
+        first_steps = torch.arange(self.patches, device=patches.device) * self.stride - padding
         history_time = self._embed_calendar(batch.calendar[:, first_steps.clamp(min=0)])
         horizon_time = self._embed_calendar(batch.calendar[:, self.context :]).mean(dim=1, keepdim=True)
         query = horizon_time + self.notes(batch.notes)[:, None]
@@ -271,8 +288,10 @@ class FieldEncoder(Encoder):
         d_st, layers = options.d_st, options.layers
         self.tokens = options.tokens
         self.embed = PatchEmbedding(shape, options, place_features=place_features)
-        self.time: ResidualMLP | Transformer
-        if options.mixer == "mlp":
+        self.time: ResidualMLP | Transformer | nn.Identity
+        if options.mixer == "none":
+            self.time = nn.Identity()
+        elif options.mixer == "mlp":
             self.time = ResidualMLP(self.embed.patches + 1, d_st=d_st, layers=layers)
         else:
             self.time = Transformer(d_st, heads=4, feedforward=2 * d_st, layers=layers)
@@ -286,8 +305,10 @@ class FieldEncoder(Encoder):
         self.register_buffer("weight", torch.from_numpy(edges.weight).float(), persistent=False)
         per_place = 1 if options.tokens == "place" else self.embed.patches + 1
         self.slots = shape.nodes * per_place
-        self.output_slots = slice(per_place - 1, None, per_place)
-        """The slots that heads read: the query token of each place."""
+        self.output_slots = (
+            slice(per_place - 1, None, per_place) if options.readout == "query" else slice(None)
+        )
+        """The slots that heads read: the query token of each place, or all."""
 
     def forward(
         self, batch: FieldBatch, condition: Float[Tensor, "batch d_st"] | None = None
@@ -298,9 +319,9 @@ class FieldEncoder(Encoder):
             tokens = tokens + condition[:, None, None]
         b, n, p, d = tokens.shape
         rows = tokens.reshape(b * n, p, d)
-        if self.tokens == "place":
+        if self.tokens == "place" and not isinstance(self.time, nn.Identity):
             return self._mix_places(self.time.last_token(rows).reshape(b, n, d))
-        z = self.time(rows).reshape(b, n, p, d)
+        z: Tensor = self.time(rows).reshape(b, n, p, d)
         query = self._mix_places(z[:, :, -1])
         return torch.cat([z[:, :, :-1], query[:, :, None]], dim=2).reshape(b, n * p, d)
 

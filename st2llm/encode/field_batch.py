@@ -15,6 +15,11 @@ from st2llm.encode.scaler import FieldScaler
 from st2llm.errors import DataError
 from st2llm.types import Sample, TrainingWindows, check_training_windows
 
+_LEAST_VARIANCE = 1e-5
+"""Added to the variance of a window, as RevIN does, so that a constant window is not divided by 0."""
+_FIELDS_OF_PLACES = ("values", "visible", "base", "target", "valid")
+"""The tensors of a batch with an axis of places."""
+
 
 @dataclass(frozen=True)
 class FieldBatch(TensorBatch):
@@ -65,6 +70,57 @@ class FieldBatch(TensorBatch):
             target=self.values.masked_fill(~newly_hidden, 0.0),
             valid=newly_hidden,
         )
+
+    def instance_statistics(
+        self, history: int | None = None
+    ) -> tuple[Float32[Tensor, "batch 1 node channel"], Float32[Tensor, "batch 1 node channel"]]:
+        """Mean and standard deviation of the visible values of each place in each window (RevIN, Kim et al. 2022).
+
+        history: of the first so many steps; None means of all.
+        """
+        values = self.values[:, :history]
+        mask = self.visible[:, :history].to(values.dtype)
+        count = mask.sum(dim=1, keepdim=True).clamp(min=1)
+        mean = (values * mask).sum(dim=1, keepdim=True) / count
+        variance = ((values - mean) ** 2 * mask).sum(dim=1, keepdim=True) / count
+        return mean, (variance + _LEAST_VARIANCE).sqrt()
+
+    def split_places(self) -> "FieldBatch":
+        """Each place of each window as a row of its own, the places of a window one after the other.
+
+        Without prompts; `prompts` of the rows are set afterwards.
+        """
+        places = self.values.shape[2]
+        fields = {name: getattr(self, name) for name in self.tensor_names()}
+        rows = {
+            name: tensor.movedim(2, 1).flatten(0, 1).unsqueeze(2)
+            if name in _FIELDS_OF_PLACES
+            else tensor.repeat_interleave(places, dim=0)
+            for name, tensor in fields.items()
+        }
+        return replace(self, prompts=("",) * (len(self) * places), **rows)
+
+    def with_next_patch_targets(self, patch: int) -> "FieldBatch":
+        """The same windows with all steps from the second patch to the first of the horizon as target.
+
+        Every patch is then followed by a target, as every word of a text is in the training of language models.
+        """
+        steps = torch.arange(self.values.shape[1], device=self.values.device)[:, None, None]
+        context = self.visible.any(dim=(0, 2, 3)).nonzero().max() + 1
+        first = self.valid & (steps < context + patch)
+        seen = self.visible & (steps >= patch)
+        return replace(self, target=torch.where(seen, self.values, self.target), valid=first | seen)
+
+    def steps(self, first: int, end: int) -> "FieldBatch":
+        """The steps of these windows from `first` to before `end`."""
+        names = ("values", "visible", "calendar", "base", "target", "valid")
+        return replace(self, **{name: getattr(self, name)[:, first:end] for name in names})
+
+    def continued(self, start: int, x: Float32[Tensor, "batch step node channel"]) -> "FieldBatch":
+        """The same windows with the steps from `start` on visible, with the values `x`."""
+        values, visible, end = self.values.clone(), self.visible.clone(), start + x.shape[1]
+        values[:, start:end], visible[:, start:end] = x, True
+        return replace(self, values=values, visible=visible)
 
     @property
     def target_mask(self) -> Bool[Tensor, "batch time node channel"]:

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from st2llm.align.output_head import ClassificationHead, ValueHead
+from st2llm.align.output_head import ClassificationHead, FlattenHead, NextPatchHead, ValueHead, roll_out
 from st2llm.align.projection import DownProjection, build_down_projection, build_up_projection
 from st2llm.align.prototypes import EmbeddingVocabulary, embedding_vocabulary
 from st2llm.align.sequence_head import build_sequence_head
 from st2llm.config.model import BACKBONES, FROZEN, Adaptation, EncoderSettings, Projection
 from st2llm.encode.batch import Encoder
-from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape
+from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, patch_count
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.regions import RegionPartition
@@ -135,6 +135,12 @@ class Arm(SoftTokenModel):
         self.head = build_head(spec)
 
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
+        if isinstance(self.head, NextPatchHead) and isinstance(batch, FieldBatch) and not self.training:
+            history = (self.head.tokens - 1) * self.head.patch
+            return roll_out(self._predict, batch, history=history, patch=self.head.patch)
+        return self._predict(batch)
+
+    def _predict(self, batch: FieldBatch | PointBatch) -> Any:
         z = self.encoder(batch)
         states, prompt_state = self.backbone(self.up(z), batch.prompts)
         return self.read_out(z, states, prompt_state, batch)
@@ -260,6 +266,9 @@ def build_encoder(spec: ArmSpec) -> Encoder:
         extra_features=settings.extra_features,
         region_size=settings.region_size,
         fusion=settings.fusion,
+        patch_stride=settings.patch_stride,
+        readout=settings.readout,
+        instance_norm=settings.instance_norm,
     )
     return FieldEncoder(
         shape,
@@ -295,10 +304,36 @@ def build_head(spec: ArmSpec) -> nn.Module:
         return build_sequence_head(d_st, shape)
     if shape.classes:
         return ClassificationHead(d_st, shape.classes)
-    linear = not spec.encoder.layers
-    return ValueHead(
-        d_st, context=shape.context, horizon=shape.horizon, channels=shape.channels, linear=linear
+    return _value_head(shape, spec.encoder)
+
+
+def _value_head(shape: FieldShape, encoder: EncoderSettings) -> nn.Module:
+    """The head of values that fits what is read of the encoder's tokens (`encoder.readout`)."""
+    tokens = patch_count(shape.history, encoder.patch, encoder.patch_stride) + 1
+    if encoder.readout == "next-patch":
+        if shape.amid or shape.ahead or shape.history % encoder.patch:
+            raise ConfigError(
+                f"encoder.readout: next-patch forecasts after a history of whole patches of encoder.patch "
+                f"({encoder.patch}) steps, without covariates that are known ahead, but the history has "
+                f"{shape.history} steps and {len(shape.ahead)} such covariates. Take readout: flatten."
+            )
+        return NextPatchHead(
+            encoder.d_st,
+            tokens=tokens,
+            patch=encoder.patch,
+            channels=shape.channels,
+            instance_norm=encoder.instance_norm,
+        )
+    flatten = encoder.readout == "flatten"
+    values = ValueHead(
+        encoder.d_st * (tokens if flatten else 1),
+        context=shape.context,
+        horizon=shape.horizon,
+        channels=shape.channels,
+        linear=flatten or not encoder.layers,
+        instance_norm=encoder.instance_norm,
     )
+    return FlattenHead(tokens, values) if flatten else values
 
 
 def _build_backbone(name: str, spec: ArmSpec, llm: LanguageModel | None, adaptation: Adaptation) -> nn.Module:

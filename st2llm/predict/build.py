@@ -5,7 +5,8 @@
 
 from st2llm.config.arm import ArmRecipe
 from st2llm.config.model import LLM_BACKBONES, LLMSettings, Projection
-from st2llm.config.training import DiffusionSettings, PretrainRecipe, SoftTokenRecipe, TaskRecipe
+from st2llm.config.objectives import DiffusionSettings
+from st2llm.config.training import PretrainRecipe, SoftTokenRecipe, TaskRecipe
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.splits import Splits, evenly_spaced
@@ -72,8 +73,7 @@ def fit_pretraining_preprocessor(recipe: PretrainRecipe, train: TrainingWindows)
         skip="none",
         template=None,
         slots=slots,
-        extra_features=encoder.extra_features,
-        center_on=encoder.center_on,
+        encoder=encoder,
     )
 
 

@@ -14,11 +14,11 @@ from st2llm.encode.point_batch import PointScaler
 from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.predict.baselines import BaselinePredictor, SlotMean, fit_baseline
-from st2llm.predict.baselines.fields import LastValue, LinearInterpolation
+from st2llm.predict.baselines.fields import LastValue, LinearInterpolation, WindowMean
 from st2llm.predict.build import windows_of_arm
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import SKIPS as FIELD_SKIPS
-from st2llm.predict.preprocess.field import FieldPreprocessor
+from st2llm.predict.preprocess.field import FieldPreprocessor, base_of_windows, next_patch_of
 from st2llm.predict.preprocess.fit import soft_token_count
 from st2llm.predict.preprocess.sequence import SKIPS, SequencePreprocessor
 from st2llm.serialize.template.template import load_prompt
@@ -26,8 +26,9 @@ from st2llm.types import Sample, TrainingWindows
 from st2llm.types.axes import FIELD_KINDS, FieldAxes
 
 Recipes = PretrainRecipe | SoftTokenRecipe | ArmRecipe
-_FILLED_BY_SLOT_MEANS: Mapping[str, type[LastValue] | type[LinearInterpolation]] = {
+_FILLED_BY_SLOT_MEANS: Mapping[str, type[LastValue] | type[LinearInterpolation] | type[WindowMean]] = {
     "last": LastValue,
+    "level": WindowMean,
     "linear": LinearInterpolation,
 }
 """Base rules that learn nothing but the slot means, which scaler.json holds, by the setting `skip`."""
@@ -67,12 +68,12 @@ def _restore_field(
     slots: int | None,
 ) -> tuple[Preprocessor, FieldShape | SequenceShape]:
     shape = FieldShape(**{**sizes, "ahead": tuple(sizes.get("ahead", ()))})
-    base_rule = None
-    if "slots" in scaler and (rule := _FILLED_BY_SLOT_MEANS.get(recipe.skip)):
-        base_rule = BaselinePredictor(FIELD_SKIPS[recipe.skip], rule(SlotMean.from_json(scaler["slots"])))
-    elif isinstance(recipe, ArmRecipe) and recipe.skip != "none" and not _subtracts_slot_twice(recipe):
+    base_rule, skip = None, base_of_windows(recipe.skip, recipe.encoder)
+    if "slots" in scaler and (rule := _FILLED_BY_SLOT_MEANS.get(skip)):
+        base_rule = BaselinePredictor(FIELD_SKIPS[skip], rule(SlotMean.from_json(scaler["slots"])))
+    elif isinstance(recipe, ArmRecipe) and skip != "none" and not _subtracts_slot_twice(recipe):
         # The coefficients of such a rule are not in the checkpoint: it is fitted again, on the same windows.
-        base_rule = fit_baseline(FIELD_SKIPS[recipe.skip], windows_of_arm(recipe))
+        base_rule = fit_baseline(FIELD_SKIPS[skip], windows_of_arm(recipe))
     if slots is None:
         slots = soft_token_count(shape.nodes, shape.history, recipe.encoder)
     preprocessor = FieldPreprocessor(
@@ -84,6 +85,8 @@ def _restore_field(
         extra_features=recipe.encoder.extra_features,
         slot_means=SlotMean.from_json(scaler["usual"]) if "usual" in scaler else None,
         axes=FieldAxes.from_json(config),
+        channel_independent=recipe.encoder.channel_independent,
+        next_patch=next_patch_of(recipe.encoder),
     )
     return preprocessor, shape
 

@@ -140,7 +140,7 @@ class _Alignment:
         return Setup(
             module=self.arm,
             objective=alignment_objective(recipe, self.task_objective, self.llm),
-            train=self._batch(self.samples.train, captions),
+            train=self._batch(self.samples.train, captions, training=True),
             validation=self._batch(self.samples.validation, self.captions),
             contents=CheckpointContents(
                 config=checkpoint_config(recipe, self.preprocessor, self.shape, first),
@@ -155,7 +155,12 @@ class _Alignment:
     @property
     def task_objective(self) -> Regression | Likelihood:
         """The objective of the task, with or without a language model."""
-        return objective_of_task(self.shape, self.preprocessor.error_scale(self.samples.train[0]))
+        regression = self.recipe.objectives.regression
+        return objective_of_task(
+            self.shape,
+            self.preprocessor.error_scale(self.samples.train[0]),
+            squared=regression is not None and regression.loss == "squared",
+        )
 
     def warm_up(self, path: Path) -> None:
         """Loads the encoder that was trained alone for the task, training it first where `path` does not exist."""
@@ -173,9 +178,13 @@ class _Alignment:
         )
         self.arm.encoder.load_state_dict(state)
 
-    def _batch(self, samples: Sequence[Sample], captions: tuple[str, ...]) -> CaptionedBatch:
+    def _batch(
+        self, samples: Sequence[Sample], captions: tuple[str, ...], *, training: bool = False
+    ) -> CaptionedBatch:
         batch = self.preprocessor.collate(samples, with_instructions=self.with_instructions)
-        return CaptionedBatch(batch, captions or ("",) * len(samples))
+        copies = self.preprocessor.rows(1, len(samples[0].place))
+        texts = tuple(text for text in captions or ("",) * len(samples) for _ in range(copies))
+        return CaptionedBatch(self.preprocessor.for_training(batch) if training else batch, texts)
 
 
 def _trains_task(recipe: SoftTokenRecipe) -> bool:

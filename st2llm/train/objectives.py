@@ -1,7 +1,8 @@
 """PretrainObjectives from recipes: the weighted terms of pre-training, and those of alignment with a language model."""
 
 from st2llm.align.prototypes import build_prototypes, embedding_vocabulary
-from st2llm.config.training import PretrainObjectives, PretrainRecipe, SoftTokenRecipe
+from st2llm.config.objectives import PretrainObjectives
+from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
 from st2llm.encode.field import FieldShape, edges_of
 from st2llm.encode.point_batch import DAY_PARTS
 from st2llm.encode.sequence import SequenceShape
@@ -43,7 +44,10 @@ def pretraining_objective(
         )
     edges, terms = edges_of(sample), Terms()
     if settings.regression:
-        terms["regression"] = (Regression(preprocessor.error_scale(sample)), settings.regression.weight)
+        terms["regression"] = (
+            Regression(preprocessor.error_scale(sample), squared=settings.regression.loss == "squared"),
+            settings.regression.weight,
+        )
     if masked := settings.masked:
         terms["masked"] = (
             MaskedReconstruction(edges, policies=masked.policies, ratio=masked.ratio),

@@ -10,6 +10,7 @@ import yaml
 from st2llm import config, recipes
 from st2llm.config import base
 from st2llm.config.model import Adaptation, EncoderSettings, Projection
+from st2llm.config.objectives import DiffusionSettings
 from st2llm.config.predictors import (
     ExampleSettings,
     FaultSettings,
@@ -20,7 +21,6 @@ from st2llm.config.predictors import (
 )
 from st2llm.config.suite import Suite
 from st2llm.config.training import (
-    DiffusionSettings,
     InstructionRecipe,
     InstructionSettings,
     PretrainRecipe,

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from support import tiny_suite
 
 from st2llm import recipes
 from st2llm.config import upgrade
+from st2llm.config.model import EncoderSettings
 from st2llm.config.suite import Suite, load_suites
 from st2llm.errors import ConfigError
 
@@ -337,3 +339,18 @@ def test_a_bad_list_is_refused(tmp_path, entries, says):
     with pytest.raises(ConfigError) as refused:
         load_suites(_list(tmp_path, *entries))
     assert says in str(refused.value)
+
+
+ENCODER_FAULTS = [
+    ({"patch": 8, "patch_stride": 9}, "would skip steps between patches of 8"),
+    ({"mixer": "none"}, "are for encoder.tokens: patch"),
+    ({"readout": "flatten"}, "are for encoder.tokens: patch"),
+    ({"tokens": "patch", "readout": "next-patch", "patch": 8, "patch_stride": 4}, "no patch_stride"),
+    ({"tokens": "patch", "channel_independent": True, "graph": "gcn"}, "take encoder.graph: none"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), ENCODER_FAULTS)
+def test_settings_of_patches_that_do_not_fit_together_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        EncoderSettings.model_validate(settings)

@@ -10,7 +10,7 @@ from support import fields, weather
 from st2llm import tasks
 from st2llm.config.model import EncoderSettings
 from st2llm.data.windows import split
-from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, edges_of
+from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, edges_of, patch_count
 from st2llm.encode.field_batch import FieldBatch, fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
@@ -433,3 +433,44 @@ def test_training_errors_are_in_spreads_of_channels_where_their_units_differ():
     assert scaler.error_scale(splits.train[0].side) == pytest.approx(scaler.std / spread)
     alone = split(weather.stations(weather.COVARIATE), tasks.forecast(6, 2)).train[0]
     assert scaler.error_scale(alone.side) is scaler.std
+
+
+def patched(mixer="none", **changes) -> FieldEncoder:
+    """An encoder of overlapping patches that keeps all tokens."""
+    torch.manual_seed(0)
+    options = FieldEncoderOptions(
+        d_st=16, patch=4, layers=0, graph="none", tokens="patch", mixer=mixer, **changes
+    )
+    return FieldEncoder(FieldShape(HISTORY, HORIZON, NODES, 1, 24, note_words=8), fields.EDGES, options)
+
+
+@pytest.mark.parametrize(
+    ("history", "patch", "stride", "patches"),
+    [(336, 16, 8, 41), (336, 24, None, 14), (12, 5, None, 3), (5, 8, 4, 1)],
+)
+def test_patches_that_overlap_end_with_the_history(history, patch, stride, patches):
+    assert patch_count(history, patch, stride) == patches
+
+
+def test_a_patch_without_a_mixer_is_the_embedding_of_its_own_steps():
+    made, batch = patched(patch_stride=2, readout="flatten"), batch_of(1)
+    other = replace(batch, values=batch.values.clone())
+    other.values[0, 5, 0] += 1.0  # steps 2 to 5 and 4 to 7: the second and third of five patches
+    with torch.no_grad():
+        moved = (made(batch) - made(other)).abs().amax(dim=2)[0] > 1e-6
+    assert made.slots == NODES * 6
+    assert moved.nonzero()[:, 0].tolist() == [1, 2]
+    assert made.output_slots == slice(None)
+
+
+def test_an_instance_norm_removes_level_and_scale_of_a_window():
+    made, batch = patched(instance_norm=True), batch_of(2)
+    moved = replace(batch, values=torch.where(batch.visible, 7 * batch.values + 3, batch.values))
+    with torch.no_grad():
+        torch.testing.assert_close(made(moved), made(batch), rtol=1e-3, atol=1e-3)
+        assert not torch.allclose(patched()(moved), patched()(batch), atol=0.1)
+
+
+def test_one_token_a_place_cannot_be_read_patch_by_patch():
+    with pytest.raises(ConfigError, match="need tokens='patch'"):
+        FieldEncoderOptions(d_st=16, patch=4, layers=1, graph="none", tokens="place", readout="flatten")

@@ -184,3 +184,35 @@ def test_without_notes_there_is_one_column_of_padding():
         given := samples(), fit_scaler(TrainingWindows(given)), fit_note_vocabulary(TrainingWindows(given))
     )
     assert batch.notes.tolist() == [[0], [0], [0]]
+
+
+def test_statistics_of_a_window_are_those_of_its_visible_values_at_each_place():
+    given = samples(missing=True)
+    batch = stack_fields(given, fit_scaler(TrainingWindows(given)), NONE)
+    mean, spread = batch.instance_statistics()
+    seen = batch.values[0, :, 0, 0][batch.visible[0, :, 0, 0]]
+    assert len(seen) == 11
+    torch.testing.assert_close(mean[0, 0, 0, 0], seen.mean())
+    torch.testing.assert_close(spread[0, 0, 0, 0], seen.std(unbiased=False), rtol=1e-3, atol=0)
+
+
+def test_places_become_rows_one_after_the_other():
+    given = samples(missing=True)
+    batch = stack_fields(given, fit_scaler(TrainingWindows(given)), NONE)
+    rows = batch.split_places()
+    assert len(rows) == 9
+    assert rows.values.shape == rows.valid.shape == (9, 15, 1, 1)
+    for name in ("values", "visible", "base", "target", "valid"):
+        assert torch.equal(getattr(rows, name)[4, :, 0], getattr(batch, name)[1, :, 1])
+    assert torch.equal(rows.calendar[3:6], batch.calendar[[1, 1, 1]])
+
+
+def test_targets_of_the_next_patch_are_all_steps_from_the_second_patch_to_the_first_of_the_horizon():
+    given = samples(missing=True)
+    batch = stack_fields(given, fit_scaler(TrainingWindows(given)), NONE)
+    trained = batch.with_next_patch_targets(2)
+    asked = trained.valid.any(dim=0).any(dim=1)[:, 0]
+    assert asked.tolist() == [False] * 2 + [True] * 12 + [False]
+    assert not trained.valid[0, 3, 0, 0]  # missing
+    assert torch.equal(trained.target[1, 2:12], batch.values[1, 2:12])
+    assert torch.equal(trained.target[:, 12:], batch.target[:, 12:])

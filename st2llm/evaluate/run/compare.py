@@ -149,7 +149,8 @@ def prepare(
 
 def _run(prepared: PreparedSuite, store: RunStore, *, prune: bool) -> Report:
     studies, first = prepared.studies, prepared.studies[0].inputs
-    warmup = {"warmup_data_sha256": studies[0].trained.arms.warmup_data_sha256}
+    arms = studies[0].trained.arms
+    warmup = {"warmup_data_sha256": arms.warmup_data_sha256, "init_from_sha256": arms.init_from_sha256}
     resumed = store.open(
         {**run_card(first), **warmup, **_faults_json(first.data, prepared.faults)}, prune=prune
     )

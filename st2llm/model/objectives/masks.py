@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from st2llm.config.training import MaskPolicy
+from st2llm.config.objectives import MaskPolicy
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges
 

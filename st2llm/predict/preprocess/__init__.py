@@ -57,6 +57,14 @@ class Preprocessor(Protocol):
         """Tensors of these samples; `with_instructions` adds the text read before the soft tokens."""
         ...
 
+    def for_training(self, batch: Any) -> Any:
+        """The windows of a batch with the targets that a module is trained on; those of the task for most modules."""
+        ...
+
+    def rows(self, samples: int, places: int) -> int:
+        """Rows of the batch of so many samples, each with so many places."""
+        ...
+
     def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
         """The batch with the instruction of each sample."""
         ...

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from st2llm.config.model import EncoderSettings
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, fit_note_vocabulary, stack_fields
 from st2llm.encode.scaler import FieldScaler, fit_scaler
@@ -22,7 +23,7 @@ from st2llm.predict.baselines import (
     window_prediction,
 )
 from st2llm.predict.baselines.events import QUANTILE_LEVELS
-from st2llm.predict.baselines.fields import LastValue, LinearInterpolation
+from st2llm.predict.baselines.fields import LastValue, LinearInterpolation, WindowMean
 from st2llm.predict.baselines.movement import predictions_from_log_probs
 from st2llm.predict.preprocess.instruction import render_instruction, template_id
 from st2llm.tasks import Task
@@ -41,6 +42,7 @@ SKIPS = {
     "neighbours": "neighbours",
 }
 """The rule behind each value of the setting `skip`: arms learn the residual of its forecast."""
+_DEFAULT_ENCODER = EncoderSettings()
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class FieldPreprocessor:
     soft tokens. slots: number of soft tokens. extra_features: features of windows that the encoder adds to the values.
     slot_means: means of each place by slot of the calendar that are subtracted from values before scaling; None
     subtracts the scaler's mean of each place. axes: the places and channels that all of these were fitted for.
+    channel_independent: each place of a window is a row of the batches, and slots are those of one place. next_patch:
+    steps of a patch where training windows ask for the patch after every patch; see `for_training`.
     """
 
     data_family: ClassVar[str] = "field"
@@ -63,6 +67,8 @@ class FieldPreprocessor:
     extra_features: tuple[str, ...] = ()
     slot_means: HeldOutSlotMean | SlotMean | None = None
     axes: FieldAxes | None = None
+    channel_independent: bool = False
+    next_patch: int | None = None
 
     def collate(self, samples: Sequence[Sample], *, with_instructions: bool) -> FieldBatch:
         """Raises DataError for samples with other places or channels than those of training, or in another order."""
@@ -73,7 +79,18 @@ class FieldPreprocessor:
         batch = stack_fields(
             samples, self.scaler, self.vocabulary, base=base, level=level, extra_features=self.extra_features
         )
+        batch = batch.split_places() if self.channel_independent else batch
         return self.with_instructions(batch, samples) if with_instructions else batch
+
+    def for_training(self, batch: Any) -> Any:
+        """The windows of a batch with the targets of training, which are more than those of the task: see
+        `FieldBatch.with_next_patch_targets`.
+        """
+        return batch if self.next_patch is None else batch.with_next_patch_targets(self.next_patch)
+
+    def rows(self, samples: int, places: int) -> int:
+        """Rows of the batch of so many samples with so many places."""
+        return samples * places if self.channel_independent else samples
 
     def _base_forecast(
         self, samples: Sequence[Sample]
@@ -91,7 +108,12 @@ class FieldPreprocessor:
         return np.stack([self.slot_means.of(sample) for sample in samples])
 
     def error_scale(self, sample: Sample) -> Tensor:
-        """See `FieldScaler.error_scale`. sample: one of the task, for the units of its channels."""
+        """See `FieldScaler.error_scale`; 1 where places are rows, whose standardised errors count alike.
+
+        sample: one of the task, for the units of its channels.
+        """
+        if self.channel_independent:
+            return torch.ones(1, self.scaler.std.shape[1])
         return torch.from_numpy(self.scaler.error_scale(sample.side)).float()
 
     def with_sampling_noise(self, batch: Any) -> Any:
@@ -104,8 +126,13 @@ class FieldPreprocessor:
         """An arm's output as predictions in raw units; class scores as rankings."""
         if samples[0].task == "classify":
             return predictions_from_log_probs(samples, outputs.cpu().numpy().astype(np.float64))
-        rows = self.scaler.unscale(outputs.cpu().numpy().astype(np.float64), self._level(samples))
-        return [window_prediction(sample, row) for sample, row in zip(samples, rows, strict=True)]
+        standardised = outputs.cpu().numpy().astype(np.float64)
+        if self.channel_independent:
+            rows, time, _, channels = standardised.shape
+            by_place = standardised.reshape(len(samples), rows // len(samples), time, channels)
+            standardised = np.moveaxis(by_place, 1, 2)
+        windows = self.scaler.unscale(standardised, self._level(samples))
+        return [window_prediction(sample, row) for sample, row in zip(samples, windows, strict=True)]
 
     def postprocess_draws(
         self, samples: Sequence[Sample], draws: Float[Tensor, "draw batch time node channel"]
@@ -115,7 +142,9 @@ class FieldPreprocessor:
         return [summarise_draws(sample, raw[:, row]) for row, sample in enumerate(samples)]
 
     def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
-        return replace(batch, prompts=tuple(self.instruction(sample) for sample in samples))
+        copies = self.rows(1, len(samples[0].place))
+        prompts = (text for sample in samples for text in (self.instruction(sample),) * copies)
+        return replace(batch, prompts=tuple(prompts))
 
     def instruction(self, sample: Sample) -> str:
         """The text before the soft tokens of one sample; see `render_instruction`."""
@@ -131,7 +160,8 @@ class FieldPreprocessor:
         return self._shape(sample, history=len(sample.time), horizon=len(sample.time), amid=True)
 
     def _shape(self, sample: Sample, *, history: int, horizon: int, amid: bool) -> FieldShape:
-        _, nodes, channels = sample.values.shape
+        _, places, channels = sample.values.shape
+        nodes = 1 if self.channel_independent else places
         return FieldShape(
             history=history,
             horizon=horizon,
@@ -149,7 +179,8 @@ class FieldPreprocessor:
 
     def scaler_state(self) -> dict[str, Any]:
         state = dict(self.scaler.to_json())
-        if self.base_rule is not None and isinstance(self.base_rule.rule, LastValue | LinearInterpolation):
+        own = LastValue | LinearInterpolation | WindowMean
+        if self.base_rule is not None and isinstance(self.base_rule.rule, own):
             state["slots"] = self.base_rule.rule.means.to_json()
         if self.slot_means is not None:
             state["usual"] = self.slot_means.to_json()
@@ -181,21 +212,24 @@ def fit_field_preprocessor(
     skip: str,
     template: Serializer | None,
     slots: int,
-    extra_features: tuple[str, ...] = (),
-    center_on: str = "place",
+    encoder: EncoderSettings = _DEFAULT_ENCODER,
 ) -> FieldPreprocessor:
     """Fits scaler, note vocabulary and base rule on training windows.
 
-    skip: a key of SKIPS, or 'none'. center_on: what is subtracted from values, each place's mean (`place`) or its mean
-    in that slot of the calendar (`slot`); a training window is left out of its own slot means (`HeldOutSlotMean`).
+    skip: a key of SKIPS, or 'none'. encoder: the settings that batches depend on. center_on: what is subtracted from
+    values, each place's mean (`place`) or its mean in that slot of the calendar (`slot`); a training window is left out
+    of its own slot means (`HeldOutSlotMean`). instance_norm: without a skip, arms correct the mean of each window.
     Raises ConfigError for an unknown skip, DataError for `slot` on windows without a clock.
     """
     check_training_windows(train, "A preprocessor")
     if skip not in (*SKIPS, "none"):
         raise ConfigError(f"There is no skip {skip!r}. {nearest(skip, (*SKIPS, 'none'))}")
-    already_subtracted = center_on == "slot" and skip == "slot"  # the base rule would be the slot mean again
+    already_subtracted = (
+        encoder.center_on == "slot" and skip == "slot"
+    )  # the base rule would be the slot mean again
+    skip = base_of_windows(skip, encoder)
     base_rule = None if skip == "none" or already_subtracted else fit_baseline(SKIPS[skip], train)
-    slot_means = fit_held_out_slot_mean(train) if center_on == "slot" else None
+    slot_means = fit_held_out_slot_mean(train) if encoder.center_on == "slot" else None
     scaler = fit_scaler(train, slot_means.of if slot_means else None)
     return FieldPreprocessor(
         scaler,
@@ -203,7 +237,19 @@ def fit_field_preprocessor(
         base_rule,
         template,
         slots,
-        extra_features,
+        encoder.extra_features,
         slot_means,
         FieldAxes.of_training(train),
+        encoder.channel_independent,
+        next_patch_of(encoder),
     )
+
+
+def base_of_windows(skip: str, encoder: EncoderSettings) -> str:
+    """The setting `skip` of arms with this encoder: where it norms windows, their means are added again."""
+    return "level" if encoder.instance_norm and skip == "none" else skip
+
+
+def next_patch_of(encoder: EncoderSettings) -> int | None:
+    """Steps of a patch where arms learn to predict the patch after every patch; else None."""
+    return encoder.patch if encoder.readout == "next-patch" else None

@@ -5,7 +5,7 @@ from typing import Any
 
 from st2llm.config.model import EncoderSettings, Projection
 from st2llm.encode.extra_features import code_features, place_features
-from st2llm.encode.field import FieldShape, edges_of
+from st2llm.encode.field import FieldShape, edges_of, patch_count
 from st2llm.encode.regions import partition_places
 from st2llm.encode.sequence import SequenceShape
 from st2llm.llm.local import LanguageModel
@@ -54,7 +54,10 @@ def make_blueprint(
 
 def soft_token_count(nodes: int, history: int, encoder: EncoderSettings) -> int:
     """Embeddings that an encoder of fields makes: one a place, or one a patch of steps and one for the question."""
-    return nodes * (1 if encoder.tokens == "place" else -(-history // encoder.patch) + 1)
+    per_place = (
+        1 if encoder.tokens == "place" else patch_count(history, encoder.patch, encoder.patch_stride) + 1
+    )
+    return per_place if encoder.channel_independent else nodes * per_place
 
 
 def fit_preprocessor(
@@ -86,8 +89,7 @@ def fit_preprocessor(
         skip=skip,
         template=template,
         slots=slots,
-        extra_features=encoder.extra_features,
-        center_on=encoder.center_on,
+        encoder=encoder,
     )
 
 
@@ -114,4 +116,5 @@ def collate_for_training(
     check_training_windows(train, "A module")
     check_validation_windows(validation, "The state of a module")
     collate = preprocessor.collate
-    return collate(train, with_instructions=False), collate(validation, with_instructions=False)
+    windows = preprocessor.for_training(collate(train, with_instructions=False))
+    return windows, collate(validation, with_instructions=False)

@@ -78,6 +78,14 @@ class SequencePreprocessor:
         batch = stack_points(_points(samples, self.base_rule), self.scaler, points=self.shape.points)
         return self.with_instructions(batch, samples) if with_instructions else batch
 
+    def for_training(self, batch: Any) -> Any:
+        """The batch unchanged: sequences are trained on what is asked of them."""
+        return batch
+
+    def rows(self, samples: int, places: int) -> int:
+        """One row for each sample."""
+        return samples
+
     def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
         return replace(batch, prompts=tuple(self.instruction(sample) for sample in samples))
 

@@ -8,6 +8,7 @@ import torch
 from support import fields, five_kinds
 
 from st2llm import tasks
+from st2llm.config.model import EncoderSettings
 from st2llm.data.windows import split
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import AlignmentError, ConfigError
@@ -18,6 +19,7 @@ from st2llm.types import Note, Prediction, Prompt, Serializer, Slot, TemplateId,
 
 NODES = 3
 LAST = (Slot("places", NODES),)
+SLOTS = EncoderSettings(center_on="slot")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def test_other_data_after_the_training_part_change_nothing_that_is_fitted(skip):
     other = replace(data, values=values, notes=(early, late))
     parts = [split(each, task, stride=6) for each in (data, other)]
     ours, theirs = (
-        fit_field_preprocessor(part.train, skip=skip, template=None, slots=NODES, center_on="slot")
+        fit_field_preprocessor(part.train, skip=skip, template=None, slots=NODES, encoder=SLOTS)
         if skip == "slot"
         else fit_field_preprocessor(part.train, skip=skip, template=None, slots=NODES)
         for part in parts
@@ -99,7 +101,7 @@ def test_other_data_after_the_training_part_change_nothing_that_is_fitted(skip):
 def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_of():
     samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
     fitted = fit_field_preprocessor(
-        TrainingWindows(samples), skip="slot", template=None, slots=NODES, center_on="slot"
+        TrainingWindows(samples), skip="slot", template=None, slots=NODES, encoder=SLOTS
     )
     batch, held = (
         fitted.collate(samples, with_instructions=False),
@@ -118,7 +120,7 @@ def test_values_are_told_as_differences_from_a_slot_that_the_window_is_held_out_
 def test_an_output_of_zero_is_the_slot_mean():
     samples = fields.windows(fields.series(504), history=24, horizon=6, stride=6)
     fitted = fit_field_preprocessor(
-        TrainingWindows(samples), skip="none", template=None, slots=NODES, center_on="slot"
+        TrainingWindows(samples), skip="none", template=None, slots=NODES, encoder=SLOTS
     )
     (later,) = fields.windows(fields.series(30), history=24, horizon=6, first=fields.MONDAY + 504 * 3600)
     batch = fitted.collate([later], with_instructions=False)
@@ -181,3 +183,43 @@ def test_no_truth_reaches_the_tensors_that_arms_read():
         assert (getattr(ours, name) == getattr(theirs, name)).all()
     assert ours.prompts == theirs.prompts
     assert not ours.valid.any()
+
+
+def by_place(**changes):
+    encoder = EncoderSettings(graph="none", tokens="patch", channel_independent=True, **changes)
+    template = load_prompt("graph/forecast.soft-alone")
+    return fit_field_preprocessor(
+        TrainingWindows(train()), skip="none", template=template, slots=3, encoder=encoder
+    )
+
+
+def test_an_independent_place_is_a_row_and_comes_back_to_its_window():
+    made, samples = by_place(), train()[:4]
+    batch = made.collate(samples, with_instructions=True)
+    assert len(batch) == made.rows(4, NODES) == 12
+    assert batch.prompts == ("",) * 12
+    predictions = made.postprocess(samples, batch.target)
+    for sample, prediction in zip(samples, predictions, strict=True):
+        np.testing.assert_allclose(prediction.value[sample.wanted], sample.truth[sample.wanted], rtol=1e-4)
+
+
+def test_an_independent_place_is_built_for_one_place_and_its_errors_count_alike():
+    made = by_place()
+    assert made.task_shape(train()[0], tasks.forecast(history=48, horizon=6)).nodes == 1
+    assert made.error_scale(train()[0]).tolist() == [[1.0]]
+    assert preprocessor().error_scale(train()[0]).shape == (NODES, 1)
+
+
+def test_an_instance_norm_without_a_skip_starts_from_the_mean_of_the_window():
+    made, sample = by_place(instance_norm=True), train()[0]
+    base = made.collate([sample], with_instructions=False).base
+    (prediction,) = made.postprocess([sample], base)
+    expected = np.broadcast_to(np.nanmean(sample.values[:48], axis=0), (6, NODES, 1))
+    np.testing.assert_allclose(prediction.value[48:], expected, rtol=1e-5)
+
+
+def test_training_asks_for_the_next_patch_and_a_forecast_for_the_horizon():
+    made = by_place(readout="next-patch", patch=6)
+    batch = made.collate(train()[:2], with_instructions=False)
+    assert int(batch.valid[0].sum()) == 6
+    assert int(made.for_training(batch).valid[0].sum()) == 48

@@ -71,6 +71,7 @@ def arm_recipe(inputs: Inputs, job: Job, rate: float) -> ArmRecipe:
         validation=suite.validation.count,
         llm=llm,
         up=suite.up,
+        init_from=suite.init_from,
         adapt=Adaptation(**suite.adapt.model_dump()) if is_adapted(predictor) else FROZEN,
         skip=suite.skip,
         instruction=suite.instruction,

@@ -21,6 +21,7 @@ from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import LanguageModel, require_local
+from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, ArmSpec, build_arm, fit_prompt_norm
 from st2llm.model.arm_stack import share_prompts
 from st2llm.model.backbone import LLMBackbone
@@ -56,17 +57,28 @@ class ArmTraining:
             any(predictor.trained for predictor in inputs.suite.predictors)
             and (fitted := self.warmed_up_on()).known
         ):
-            who = f"The encoder of {inputs.suite.id} (encoder.warmup.data)"
+            setting = "encoder.warmup.data" if inputs.suite.init_from is None else "init_from"
+            who = f"The encoder of {inputs.suite.id} ({setting})"
             refuse_overlap(fitted, inputs.test_coverage, who=who)
 
     def warmed_up_on(self) -> FittedOn:
-        """The other data that the encoder is warmed up on."""
-        return NOT_FITTED if self._other_training is None else self._other_training.inputs.fitted_on["both"]
+        """The data that the encoder was trained on before: those of its warm-up and of `init_from`."""
+        other, start = self._other_training, self.inputs.suite.init_from
+        warmed_up = NOT_FITTED if other is None else other.inputs.fitted_on["both"]
+        if start is None:
+            return warmed_up
+        return warmed_up + checkpoint.checkpoint_fitted_on(checkpoint.read_checkpoint(Path(start)))
 
     @property
     def warmup_data_sha256(self) -> str | None:
         """The hash of the other data that the encoder is warmed up on; None where it is the suite's own."""
         return None if self._other_training is None else data_sha256(self._other_training.inputs.data)
+
+    @property
+    def init_from_sha256(self) -> str | None:
+        """The hash of the checkpoint that arms start from; None where they start from nothing."""
+        start = self.inputs.suite.init_from
+        return None if start is None else checkpoint.sha256_of(checkpoint.read_checkpoint(Path(start)).folder)
 
     def train(self, job: Job, store: RunStore) -> TrainedArm:
         """The trained arm of a job.
@@ -95,14 +107,17 @@ class ArmTraining:
         It is trained for the steps that were best before.
         """
         inputs, reporter, curve = self.inputs, self.inputs.reporter, trained.chosen.curve
-        data = training.preprocessor.collate(training.train, with_instructions=job.predictor.family == "soft")
+        preprocessor = training.preprocessor
+        data = preprocessor.for_training(
+            preprocessor.collate(training.train, with_instructions=job.predictor.family == "soft")
+        )
         llm = self._language_model(job) if is_adapted(job.predictor) else _model_of(trained.arm)
         fresh = self._build(job, self.initial_encoder(job.seed, store), llm, training.blueprint())
         _fit_prompt_norm(fresh, job, data)
         steps = max(1, curve.best_step)
         reporter.start(f"{job.key} with validation", steps)
         budget = replace(self._budget(curve.lr), stop=steps, patience=None)
-        last = data.take(range(len(inputs.train), len(data)))
+        last = data.take(range(preprocessor.rows(len(inputs.train), len(inputs.train[0].place)), len(data)))
         fit(fresh, data, last, budget, objective=training.objective, seed=job.seed, on_step=reporter.update)
         return fresh
 
@@ -236,7 +251,7 @@ class ArmTraining:
     ) -> Arm:
         suite = self.inputs.suite
         try:
-            return build_arm(
+            arm = build_arm(
                 str(job.predictor.backbone),
                 blueprint,
                 seed=job.seed,
@@ -244,6 +259,9 @@ class ArmTraining:
                 llm=llm,
                 adaptation=suite.adapt if is_adapted(job.predictor) else FROZEN,
             )
+            if suite.init_from is not None:
+                checkpoint.load_encoder(arm, Path(suite.init_from), self.inputs.train[0], heads=True)
+            return arm
         except RuntimeError as error:
             warmup = suite.encoder.warmup
             mismatches = [line.strip() for line in str(error).splitlines() if "size mismatch" in line]

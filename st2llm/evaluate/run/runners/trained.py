@@ -73,7 +73,8 @@ class TrainedRunner:
     def _cost(self, arm: Arm, test: list[Sample], chosen: FitResult, meter: Meter, *, soft: bool) -> Cost:
         preprocessor = self.training.preprocessor
         total, trained = count_parameters(arm)
-        texts = [preprocessor.instruction(sample) for sample in without_truth(test)] if soft else []
+        copies = preprocessor.rows(1, len(test[0].place))
+        texts = [preprocessor.instruction(sample) for sample in without_truth(test)] * copies if soft else []
         return Cost(
             params_total=total,
             params_trained=trained,

@@ -1,10 +1,12 @@
 """Whatever predicts in a suite is refused where it was fitted on values of the test part; records say on what."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from sklearn.linear_model import LinearRegression
 from support import tiny_suite
@@ -175,17 +177,35 @@ def test_what_is_not_known_is_in_the_record(card, splits, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_is_refused_in_suites_and_as_a_start_and_hands_on_what_it_was_fitted_on(card, tmp_path):
-    def recipe(data, **changes):
-        path = tmp_path / "recipe.yaml"
-        content = {
-            "id": "tiny", "data": str(data), "split": {"stride": 24}, "encoder": {"d_st": 8, "layers": 1},
-            "task": {"forecast": {"history": tiny_suite.HISTORY, "horizon": tiny_suite.HORIZON}},
-            "objectives": {"regression": {}}, "budget": {"steps": 2, "batch": 4, "evaluations": 2},
-        } | changes  # fmt: skip
-        path.write_text(yaml.safe_dump(content))
-        return load_recipe(path, into=PretrainRecipe)
+def pretraining(path: Path, data, **changes) -> PretrainRecipe:
+    """A run of two steps on this data, through a file at `path`."""
+    content = {
+        "id": "tiny", "data": str(data), "split": {"stride": 24}, "encoder": {"d_st": 8, "layers": 1},
+        "task": {"forecast": {"history": tiny_suite.HISTORY, "horizon": tiny_suite.HORIZON}},
+        "objectives": {"regression": {}}, "budget": {"steps": 2, "batch": 4, "evaluations": 2},
+    } | changes  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    return load_recipe(path, into=PretrainRecipe)
 
+
+def test_arms_start_from_the_encoder_of_a_checkpoint_unless_it_was_fitted_on_the_test_part(card, tmp_path):
+    path, leaky, clean = (tmp_path / name for name in ("recipe.yaml", "leaky", "clean"))
+    # One patch, whether the encoder reads the history or the whole window.
+    encoder = {"encoder": {"d_st": 8, "layers": 1, "patch": tiny_suite.HISTORY + tiny_suite.HORIZON}}
+    pretrain(pretraining(path, other_card(card, tmp_path / "other"), **encoder), leaky)
+    pretrain(pretraining(path, card, **encoder), clean)
+    with pytest.raises(ConfigError, match=r"\(init_from\) .*other-town"):
+        study(card, **ARM, **encoder, init_from=str(leaky))
+    made = study(card, **ARM, **encoder, init_from=str(clean))
+    (job,) = made.jobs()
+    arm = made.trained.arms._build_for_training(job, None, None)
+    weights = checkpoints.checkpoint.load_weights(clean / "best")
+    assert torch.equal(arm.encoder.embed.values.weight, weights["encoder.embed.values.weight"])
+    assert made.trained.arms.init_from_sha256 is not None
+
+
+def test_a_checkpoint_is_refused_in_suites_and_as_a_start_and_hands_on_what_it_was_fitted_on(card, tmp_path):
+    recipe = partial(pretraining, tmp_path / "recipe.yaml")
     leaky, clean, next_one = (tmp_path / name for name in ("leaky", "clean", "next"))
     pretrain(recipe(other_card(card, tmp_path / "other")), leaky)
     pretrain(recipe(card), clean)
