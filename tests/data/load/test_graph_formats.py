@@ -17,6 +17,7 @@ from support.graph_cards import load_graph, with_keys
 from st2llm import tasks
 from st2llm.data import card_path, load_data, split
 from st2llm.errors import DataError
+from st2llm.types import units_differ
 
 Make = Callable[..., Path]
 SHARED = Path(os.environ.get("ST2LLM_DATA", "nowhere"))
@@ -219,9 +220,12 @@ needs_shared = pytest.mark.skipif(
 @pytest.mark.parametrize("name", ["ett-h1", "ett-h2"])
 def test_ett_is_split_as_the_field_splits_it(name: str) -> None:
     data = load_graph(name)
-    assert data.values.shape == (14_400, 7, 1)
-    assert data.places[-1] == "ot"
+    assert data.values.shape == (14_400, 1, 7)
     assert not len(data.edges.weight)
+    assert {c.name: c.unit for c in data.channel_details if c.unit != "load units"} == {
+        "OT": "degrees Celsius"
+    }
+    assert units_differ(data.channel_details)  # so that metrics over all of them are scaled
     splits = split(data, tasks.forecast(96, 24))
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [8521, 2761, 2761]
     assert splits.test.indices()[0] == 11_520

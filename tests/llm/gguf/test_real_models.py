@@ -19,9 +19,7 @@ def test_gemma_is_read_as_by_transformers_beyond_its_window_and_answers_under_a_
         pytest.skip(
             "gemma-3-270m is not in the cache, or its terms are not accepted: st2llm data fetch gemma-3-270m"
         )
-    llm = load_llm(
-        "gemma-3-270m", dtype="fp32", depth=7
-    )  # the sixth layer is the first that attends to all
+    llm = load_llm("gemma-3-270m", dtype="fp32", depth=7)  # the sixth layer is the first that attends to all
     assert isinstance(llm.engine, Engine)
     ids = llm.tokenizer.encode("Counts at Queen Street: " + ", ".join(str(i * 37 % 200) for i in range(150)))
     assert len(ids) > WINDOW
