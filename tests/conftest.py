@@ -8,6 +8,9 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 from support import typecheck  # noqa: F401  (the hook finds it by name)
 
+# Imports and collection make little garbage and millions of objects, which each collection would pass through.
+gc.disable()
+
 # Where tensors are. Checking every call of what reads, words and reports as well took half of the run.
 _TENSORS = ("align", "encode", "features", "metrics", "model", "predict", "train", "types")
 install_import_hook([f"st2llm.{name}" for name in _TENSORS], "support.typecheck.check")
@@ -27,9 +30,9 @@ pytest_plugins = ["support.fixtures"]
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays: full collections of garbage pass over it.
+    """Full collections of garbage pass over what was imported and collected.
 
     Some libraries ask for a full collection often: statsmodels does at each correction of p values.
     """
-    gc.collect()
+    gc.enable()
     gc.freeze()

@@ -16,6 +16,13 @@ from st2llm.evaluate.publication.generated import generate, without_generated
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+LONG_PAGES = {
+    *(f"docs/guides/{name}.md" for name in ("predictor", "python", "server")),
+    *(f"docs/tutorials/{name}.md" for name in ("graph", "grid", "trajectory", "video")),
+}
+"""Pages whose fast blocks take more than a second together: comparisons, clips, second processes."""
+
+
 def _name(page):
     return str(page.relative_to(ROOT))
 
@@ -30,7 +37,8 @@ def _run_page(page, folder, monkeypatch, *, slow):
 
 
 def _with_fast_blocks():
-    return [page for page in PAGES if any(b.runs and "slow" not in b.markers for b in blocks(page))]
+    pages = [page for page in PAGES if any(b.runs and "slow" not in b.markers for b in blocks(page))]
+    return [pytest.param(page, marks=[pytest.mark.slow] * (_name(page) in LONG_PAGES)) for page in pages]
 
 
 def _with_slow_blocks():
@@ -91,6 +99,7 @@ def test_each_walk_of_the_architecture_page_names_files_that_exist_and_none_twic
         assert [file for file in files if not (ROOT / file).is_file()] == []
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn_by_the_command_in_the_repository(tmp_path):
     subprocess.run([sys.executable, ROOT / "docs/figures/make.py", tmp_path], check=True)
     drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

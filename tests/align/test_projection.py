@@ -209,7 +209,7 @@ def test_the_heads_overfit_one_batch(head):
     z, want = torch.randn(4, 3, D), torch.randn(4, 2, 3, 1)
     optimiser = torch.optim.Adam(parts.parameters(), lr=1e-2)
     losses = []
-    for _ in range(200):
+    while len(losses) < 200 and not (losses and losses[-1] < 0.02 * losses[0]):
         said = back(z, made(z), torch.zeros(4, D_LM), EVERY)
         loss = (numbers.correction(said) - want).square().mean()
         optimiser.zero_grad()

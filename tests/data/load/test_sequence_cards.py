@@ -1,6 +1,7 @@
 """The cards of trajectories and events, against the real files where they are here."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,18 @@ real = pytest.mark.skipif(
 )
 
 
+load = cache(st2llm.load_data)
+"""Data are not changed by what reads them: each file is read once."""
+
+
 def tracks(name: str) -> list[Trajectory]:
-    result = st2llm.load_data(name)
+    result = load(name)
     assert isinstance(result, list)
     return [trajectory for trajectory in result if isinstance(trajectory, Trajectory)]
 
 
 def events(name: str) -> Events:
-    result = st2llm.load_data(name)
+    result = load(name)
     assert isinstance(result, Events)
     return result
 
@@ -63,7 +68,7 @@ def test_a_card_says_where_data_are_from_and_what_they_may_be_used_for(name: str
 def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(
     scene: str, windows: int, ade: float, fde: float
 ) -> None:
-    train, _, test = cut_parts(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
+    train, _, test = cut_parts(load(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
     assert len(test) == windows
     assert isinstance(test, sequences.SequenceWindows)
     error = constant_velocity_error(test)
@@ -79,7 +84,7 @@ def test_eth_ucy_leaves_one_scene_out_with_the_published_windows(
 def test_the_windows_of_at_least_two_pedestrians_are_those_of_social_gan() -> None:
     errors = []
     for scene in ("eth", "hotel", "univ", "zara1", "zara2"):
-        _, _, test = cut_parts(st2llm.load_data(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
+        _, _, test = cut_parts(load(f"eth-ucy#{scene}"), tasks.forecast(8, 12))
         assert isinstance(test, sequences.SequenceWindows)
         error = constant_velocity_error(sequences.with_company(test))
         errors.append([error.mean(), error[:, -1].mean()])
@@ -127,7 +132,7 @@ def commonest(part: sequences.SequenceWindows, row: int) -> bool:
 
 @real
 def test_samples_of_next_place_hold_history_and_context_of_the_last_week() -> None:
-    test = st2llm.split(st2llm.load_data("geolife-stays"), tasks.next_place()).test
+    test = st2llm.split(load("geolife-stays"), tasks.next_place()).test
     for index in range(0, len(test), 331):
         sample = test[index]
         day = sample.time // 86_400
@@ -183,7 +188,7 @@ def test_crimes_are_read_from_the_zip_by_the_clock_of_new_york() -> None:
 @real
 @pytest.mark.parametrize("name", HERE)
 def test_the_default_task_makes_samples_in_every_part(name: str) -> None:
-    data = st2llm.load_data(name)
+    data = load(name)
     trajectory = data[0] if isinstance(data, list) else data
     splits = st2llm.split(data, tasks.from_config(trajectory.default_task)[0])
     for part in (splits.train, splits.validation, splits.test):

@@ -48,6 +48,7 @@ def test_another_model_for_a_suite_without_one_is_refused(tmp_path):
         make(path, Overrides(llm="x"), out=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_a_wrong_suite_without_loading_torch(tmp_path):
     path = tiny_suite.write_suite(tmp_path / "bad.yaml", tiny_suite.rules("town", primary_metric="rsme"))
     code = (

@@ -187,7 +187,6 @@ def test_adapters_are_trained_beside_frozen_weights_alone(ran):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_an_arm_starts_with_what_other_places_have_taught_it(tmp_path):
     here, there = (
         tiny_field.write_card(tmp_path / name, places=n) for name, n in (("here", 3), ("there", 5))
@@ -223,6 +222,7 @@ def test_an_arm_starts_with_what_other_places_have_taught_it(tmp_path):
             )
 
 
+@pytest.mark.slow
 def test_a_finished_job_is_not_run_again_and_the_warm_encoder_is_used_again(ran, made, card, llama):
     _, store, _ = ran
     warm = store.root / "encoder/warm-0.safetensors"
@@ -371,6 +371,7 @@ def test_a_refitted_arm_corrects_the_rule_that_is_fitted_on_the_same_windows(
     assert not np.array_equal(training.preprocessor.scaler.mean, training.refitted.preprocessor.scaler.mean)
 
 
+@pytest.mark.slow
 def test_a_refit_gives_the_validation_windows_to_arms_and_rules(made, card, llama, tmp_path):
     told = {}
     for refit in (False, True):

@@ -12,7 +12,7 @@ from support.endpoint_server import DRAWS, GRAMMAR, KEY, Endpoint
 from st2llm.llm.endpoint.client import RetryPolicy
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tiny):
     command = [sys.executable, fake_endpoint.__file__, tiny(), KEY]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -33,7 +33,7 @@ def endpoint(server, monkeypatch):
     return server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def prompts(prompt):
     """Eight plain texts and eight conversations."""
     plain = [prompt(f"{i},{i + 1},", GRAMMAR) for i in range(8)]
@@ -41,7 +41,7 @@ def prompts(prompt):
     return plain + [prompt("", GRAMMAR, messages=messages) for messages in asked]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def truth(server, prompts):
     """What the model says where nothing goes wrong."""
     with pytest.MonkeyPatch.context() as patch:

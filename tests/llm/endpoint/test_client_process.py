@@ -114,6 +114,7 @@ def name_of(prompts, index):
     return fake_endpoint.name_of(prompt.text, client.protocol.draw_seed(DRAWS.seed, prompt.sha256, draw))
 
 
+@pytest.mark.slow
 def test_the_key_is_in_no_output_of_a_program_that_fails(endpoint, tmp_path):
     endpoint.plan(share=1.0, kinds=["429-long", "429-quota"], most=99)
     with _client(endpoint, tmp_path / "kept", OPENAI_API_KEY="sk-other-key-123456789") as client:

@@ -84,6 +84,7 @@ def test_a_stack_trains_each_member_as_if_it_was_alone(llm, data):
     assert len({result.seconds for result in together}) == 1
 
 
+@pytest.mark.slow
 def test_a_member_out_of_patience_stops_where_it_would_alone_and_the_others_go_on(llm, data):
     train, validation, objective = data
     budget = replace(BUDGET, steps=8, evaluations=8, patience=1)
