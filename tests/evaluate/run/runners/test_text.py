@@ -73,9 +73,15 @@ def run(study, folder):
     )
 
 
-def test_every_draw_of_every_place_is_kept_with_its_category(card, llama, town, tmp_path):
+@pytest.fixture(scope="module")
+def answered(card, llama, town, tmp_path_factory):
+    """A study with three draws, what it reported and what its run left. Only to be read."""
     study, told = study_of(card, llama, town)
-    facts, rows, _, _ = run(study, tmp_path)
+    return study, told, run(study, tmp_path_factory.mktemp("answered"))
+
+
+def test_every_draw_of_every_place_is_kept_with_its_category(answered):
+    _, told, (facts, rows, _, _) = answered
     assert len(rows) == WINDOWS * PLACES * 3
     assert [row["draw"] for row in rows] == [0, 1, 2] * WINDOWS * PLACES
     assert {row["category"] for row in rows} == {"readable"}
@@ -87,9 +93,8 @@ def test_every_draw_of_every_place_is_kept_with_its_category(card, llama, town, 
     assert ("text-0", 18) in told
 
 
-def test_the_prediction_is_the_median_of_the_draws_with_its_quantiles(card, llama, town, tmp_path):
-    study, _ = study_of(card, llama, town)
-    _, rows, frame, _ = run(study, tmp_path)
+def test_the_prediction_is_the_median_of_the_draws_with_its_quantiles(answered):
+    _, _, (_, rows, frame, _) = answered
     place = frame[(frame["sample"] == rows[0]["sample"]) & (frame["place"] == rows[0]["place"])]
     said = np.array([[float(word) for word in row["answer"].split(",")] for row in rows[:3]])
     np.testing.assert_allclose(place["value"], np.median(said, axis=0))
@@ -98,9 +103,8 @@ def test_the_prediction_is_the_median_of_the_draws_with_its_quantiles(card, llam
 
 
 @pytest.mark.slow
-def test_the_record_counts_answers_and_holds_the_ledger(card, llama, town, tmp_path):
-    study, _ = study_of(card, llama, town)
-    facts, _, _, store = run(study, tmp_path)
+def test_the_record_counts_answers_and_holds_the_ledger(answered):
+    study, _, (facts, _, _, store) = answered
     arms = load_arms(store, study.inputs.suite, study.inputs.task.name, {"timezone": "UTC"})
     record = next(r for r in build_records(arms, score_arms(arms)) if r.predictor == "text").to_json()
     assert (record["n"], record["unread"]) == (18, 0)
