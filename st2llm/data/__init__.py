@@ -7,6 +7,7 @@ from typing import Any
 
 from st2llm.data import card, fetch, safe_open
 from st2llm.data.card import GraphCard, GridCard
+from st2llm.data.convert.source_files import converted
 from st2llm.data.load import event, graph, grid, trajectory, video
 from st2llm.data.load.card_calendar import FutureRules, with_future_steps
 from st2llm.data.windows import Splits, split
@@ -20,6 +21,7 @@ __all__ = [
     "check_is_name",
     "extend_into_future",
     "fetch_dataset",
+    "instances",
     "load_data",
     "split",
     "timestamp_zone",
@@ -53,9 +55,36 @@ def load_data(name_or_card: str | Path) -> Container:
     Raises ConfigError for an unknown name or an invalid card, ArtefactError where files cannot be downloaded or differ
     from their sha256, and DataError where they do not match the card.
     """
-    path = card_path(name_or_card)
-    data_card = _with_split(card.read_card(path), str(name_or_card).partition("#")[2])
+    path, part = card_path(name_or_card), str(name_or_card).partition("#")[2]
+    data_card = card.read_card(path)
+    if part and data_card.convert is not None and not data_card.splits:
+        return load_data(_instance_path(data_card, path, part))
+    data_card = _with_split(data_card, part)
     return _BUILDERS[data_card.kind](data_card, fetch_dataset(path))
+
+
+def instances(name_or_card: str | Path) -> list[str]:
+    """The names of the data sets that a card is converted into, each of which `NAME#INSTANCE` loads; mostly none."""
+    path = card_path(name_or_card)
+    data_card = card.read_card(path)
+    return sorted(item.stem for item in _made(data_card, path).glob("*.yaml")) if data_card.convert else []
+
+
+def _made(data_card: card.Card, path: Path) -> Path:
+    """The folder of the files that the converter of a card makes."""
+    if data_card.convert is None:
+        raise ConfigError(f"{data_card.name} has no `convert`, so nothing is made of its files.")
+    return converted(
+        data_card.convert, _found(data_card, data_card.convert.files, _folders(data_card, path.parent))
+    )
+
+
+def _instance_path(data_card: card.Card, path: Path, part: str) -> Path:
+    made = _made(data_card, path) / f"{part}.yaml"
+    if "/" in part or not made.is_file():
+        names = [item.stem for item in made.parent.glob("*.yaml")]
+        raise ConfigError(f"{data_card.name} has no instance {part!r}. {nearest(part, names)}")
+    return made
 
 
 def timestamp_zone(name_or_card: str | Path) -> str:
@@ -144,11 +173,15 @@ def _locate(data_card: card.Card, folder: Path) -> dict[str, Path]:
 
     Files beside the card or under `$ST2LLM_DATA` must have the sha256 that the card pins, if it pins one.
     """
+    folders = _folders(data_card, folder)
+    if data_card.convert is not None:
+        folders.append(converted(data_card.convert, _found(data_card, data_card.convert.files, folders)))
+    return _found(data_card, data_card.files_in(folders), folders)
+
+
+def _found(data_card: card.Card, names: list[str], folders: list[Path]) -> dict[str, Path]:
+    """The path of each name in the first folder that has it; missing files are downloaded beside the card's."""
     pins = _pins(data_card)
-    folders = [folder]
-    if root := os.environ.get("ST2LLM_DATA"):
-        folders.append(safe_open.path_inside(Path(root).expanduser(), data_card.data_folder()))
-    names = data_card.files_in(folders)
     located: dict[str, Path] = {}
     for name in names:
         paths = [path for path in (safe_open.path_inside(home, name) for home in folders) if path.exists()]
@@ -157,8 +190,15 @@ def _locate(data_card: card.Card, folder: Path) -> dict[str, Path]:
                 fetch.check_pin(paths[0], pins.get(name, (name, None))[1])
             located[name] = paths[0]
     if missing := [name for name in names if name not in located]:
-        located.update(_fetched(data_card, folder, missing, folders))
+        located.update(_fetched(data_card, missing, folders))
     return located
+
+
+def _folders(data_card: card.Card, folder: Path) -> list[Path]:
+    """Where files are looked for: beside the card, then under `$ST2LLM_DATA`."""
+    if root := os.environ.get("ST2LLM_DATA"):
+        return [folder, safe_open.path_inside(Path(root).expanduser(), data_card.data_folder())]
+    return [folder]
 
 
 def _pins(data_card: card.Card) -> dict[str, tuple[str, str | None]]:
@@ -167,7 +207,7 @@ def _pins(data_card: card.Card) -> dict[str, tuple[str, str | None]]:
     return {short: (name, digest) for name, digest in files.items() for short in (name, Path(name).name)}
 
 
-def _fetched(data_card: card.Card, folder: Path, missing: list[str], folders: list[Path]) -> dict[str, Path]:
+def _fetched(data_card: card.Card, missing: list[str], folders: list[Path]) -> dict[str, Path]:
     pins, source = _pins(data_card), data_card.source
     if source is None or not source.origin or (source.files and any(name not in pins for name in missing)):
         if data_card.obtain:
@@ -180,7 +220,7 @@ def _fetched(data_card: card.Card, folder: Path, missing: list[str], folders: li
         )
     names = {name: pins.get(name, (name, None)) for name in missing}
     wanted = source.model_copy(update={"files": dict(names.values())})
-    paths = fetch.fetch(wanted, folder=folder, hint=f"st2llm data fetch {data_card.name}")
+    paths = fetch.fetch(wanted, folder=folders[0], hint=f"st2llm data fetch {data_card.name}")
     return {name: paths[inner] for name, (inner, _) in names.items()}
 
 

@@ -24,6 +24,7 @@ from st2llm.types.side import (
     Covariate,
     DescribesChannels,
     DocumentSet,
+    EventTexts,
     Note,
     check_channels,
     check_side_information,
@@ -339,6 +340,7 @@ class Events(EventsConversions, ContainerDisplay):
     object: Int64[np.ndarray, " event"] | None = None
     objects: tuple[str, ...] = ()
     documents: DocumentSet = NO_DOCUMENTS
+    texts: EventTexts | None = None
 
     def __post_init__(self) -> None:
         late = np.flatnonzero(np.diff(self.time) < 0)

@@ -220,6 +220,44 @@ NO_DOCUMENTS = DocumentSet()
 
 @checked
 @dataclass(frozen=True)
+class EventTexts:
+    """A text of each event, '' for none, such as a remark.
+
+    source: what prompts call them. known: whether the text of the event to predict is known while the rest of it is to
+    be predicted. past: the number of events before it whose texts a sample shows.
+    """
+
+    items: tuple[str, ...]
+    source: str
+    known: bool = False
+    past: int = 4
+
+    def visible(
+        self, rows: Int64[np.ndarray, " time"], time: Int64[np.ndarray, " time"], at: int | None, place: str
+    ) -> tuple[Document, ...]:
+        """The texts of a sample as documents, the newest first; that of the event to predict, if known, before others.
+
+        rows: of the events before and, last, of the one to predict. time: of these, as the sample shows it. at: the
+        last known time of the sample.
+        """
+        if at is None:
+            return ()
+        shown = []
+        if self.known and self.items[rows[-1]]:
+            shown.append(
+                Document(self.items[rows[-1]], at, at, at, place, f"{self.source} of the next event")
+            )
+        before = list(zip(rows[:-1].tolist(), time[:-1].tolist(), strict=True))[::-1][: self.past]
+        shown += [
+            Document(self.items[row], t, t, t, place, self.source)
+            for row, t in before
+            if self.items[row] and t <= at
+        ]
+        return tuple(shown)
+
+
+@checked
+@dataclass(frozen=True)
 class Covariate:
     """A series that is the same for all places, such as weather or a price; NaN where a value is missing.
 

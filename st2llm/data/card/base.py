@@ -54,6 +54,16 @@ class HolidayRule(Settings):
     subdivision: str | None = Field(None, description="ISO 3166-2 code, such as AUK")
 
 
+class Conversion(Settings):
+    """Files of a card that are made from those of its source, into the cache, because no loader reads these.
+
+    by: the name of the converter (see `st2llm.data.convert.source_files`).
+    """
+
+    by: str
+    files: list[str] = Field(min_length=1, description="the files of the source that are converted")
+
+
 class Card(Settings):
     """The keys of every kind of data. Further keys depend on `kind`.
 
@@ -70,6 +80,7 @@ class Card(Settings):
     source: Source | None = None
     folder: str | None = None
     obtain: str = ""
+    convert: Conversion | None = None
     timezone: str = "UTC"
     written_in: str | None = Field(None, alias="stamps")
     quantity: str = Field("values", description="what is measured, as prompts name it")

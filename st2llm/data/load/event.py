@@ -13,10 +13,11 @@ from st2llm.data.load import provenance
 from st2llm.data.load.card_calendar import card_holidays
 from st2llm.data.load.side import joins
 from st2llm.data.load.side.documents import DocumentPlaces, read_documents
+from st2llm.data.load.side.event_texts import read_event_texts
 from st2llm.data.read import sequence_tables
 from st2llm.data.read.columns import Columns, ColumnType
 from st2llm.data.read.local_time import parse_instant
-from st2llm.errors import DataError
+from st2llm.errors import DataError, nearest
 from st2llm.types import Events, Note
 
 Box = tuple[float, float, float, float]
@@ -26,7 +27,8 @@ def _column_types(card: EventCard) -> dict[str, ColumnType]:
     numbers: dict[str, ColumnType] = dict.fromkeys(card.attributes.values(), "number")
     if card.magnitude is not None:
         numbers[card.magnitude] = "number"
-    texts = sequence_tables.category_columns(card, {"mark": card.mark, "object": card.object})
+    named = card.text.columns if card.text else {}
+    texts = sequence_tables.category_columns(card, {"mark": card.mark, "object": card.object, **named})
     return {**texts, **positions.coordinate_columns(card), **timestamps.column_types(card.time), **numbers}
 
 
@@ -54,7 +56,7 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
             f"{card.name}: no row has both a time in {card.timestamp_zone} and coordinates. Check the columns."
         )
     rows = np.flatnonzero(kept)
-    order = np.argsort(seconds[rows], kind="stable")
+    order, group_steps = _order(card, table, rows, seconds)
     rows, time = rows[order], seconds[rows][order]
     lonlat, file_xy = (None if pair is None else pair[order] for pair in (lonlat, file_xy))
     xy, region = _locate(card, lonlat, file_xy)
@@ -64,7 +66,9 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
     documents, document_steps = read_documents(
         card.side, files, card.timestamp_zone, DocumentPlaces.of(objects)
     )
+    event_texts, text_steps = read_event_texts(card.text, files, table, rows)
     window = _window(card, time)
+    steps = (*times.steps, *position_steps, *group_steps, *joined.steps, *text_steps, *document_steps)
     return Events(
         name=card.name,
         timezone=card.timezone,
@@ -80,9 +84,7 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         description=card.description,
         quantity=card.quantity if "quantity" in card.model_fields_set else "events",
         default_task=dict(card.default_task),
-        provenance=provenance.provenance_of(
-            card, files, (*times.steps, *position_steps, *joined.steps, *document_steps)
-        ),
+        provenance=provenance.provenance_of(card, files, steps),
         attributes=joined.attributes,
         known=joined.known,
         notes=joined.notes,
@@ -90,7 +92,31 @@ def build(card: EventCard, files: dict[str, Path]) -> Events:
         object=owner,
         objects=objects,
         documents=documents,
+        texts=event_texts,
     )
+
+
+def _order(
+    card: EventCard, table: Columns, rows: Int64[np.ndarray, " row"], seconds: Int64[np.ndarray, " all"]
+) -> tuple[Int64[np.ndarray, " event"], tuple[str, ...]]:
+    """The order of rows by time, without those whose mark is in no group, and what was done."""
+    order = np.argsort(seconds[rows], kind="stable")
+    if card.mark is None or card.marks is None:
+        return order, ()
+    column = table.categories(card.mark)
+    cells = [cell for group in card.marks.values() for cell in group]
+    if absent := [cell for cell in cells if cell not in column.names]:
+        raise DataError(
+            f"{card.name}: `marks` holds {absent[0]!r}, but column {card.mark!r} does not. "
+            f"{nearest(absent[0], column.names)}"
+        )
+    grouped = np.array([*(name in cells for name in column.names), False])[column.codes[rows[order]]]
+    if not grouped.any():
+        raise DataError(f"{card.name}: no row has a mark of `marks`. Correct its groups.")
+    left = int((~grouped).sum())
+    return order[grouped], (
+        f"left out {left} rows whose {card.mark} is empty or in no group",
+    ) if left else ()
 
 
 def _locate(
@@ -158,6 +184,11 @@ def _marks(
             f"{card.name}: column {card.mark!r} is empty for {int((column.codes < 0).sum())} events. Each event "
             "needs a mark: fill it in, or leave `mark` out of the card."
         )
+    if card.marks is not None:
+        groups = tuple(card.marks)
+        of_cell = {cell: groups.index(name) for name, cells in card.marks.items() for cell in cells}
+        group = np.array([of_cell.get(name, -1) for name in column.names], dtype=np.int64)
+        return group[column.codes], groups
     names = tuple(sorted({column.names[code] for code in np.unique(column.codes)}))
     rank = np.array([names.index(name) if name in names else -1 for name in column.names], dtype=np.int64)
     return rank[column.codes], names

@@ -11,7 +11,7 @@ from st2llm.data.windows import partition
 from st2llm.data.windows.notes import notes_during
 from st2llm.errors import DataError, nearest
 from st2llm.tasks import NextEvent
-from st2llm.types import HOUR_S, Events, Sample, Side, last_known_time
+from st2llm.types import HOUR_S, Document, Events, Sample, Side, last_known_time
 
 MINUTE_S = 60
 
@@ -76,7 +76,7 @@ class EventWindows:
         time = data.time[span].copy()
         time[-1] = time[-2]
         owner = self._object_id(row)
-        documents = data.documents.visible(last_known_time(time, visible, wanted), (owner,))
+        documents = self._documents(span, time, last_known_time(time, visible, wanted), owner)
         return Sample(
             id=f"{data.name}/event-{row}",
             kind=data.kind,
@@ -90,6 +90,20 @@ class EventWindows:
             label=self._label(row),
             task=task.type,
         )
+
+    def _documents(
+        self,
+        span: Int64[np.ndarray, " time"],
+        time: Int64[np.ndarray, " time"],
+        known: int | None,
+        owner: str,
+    ) -> tuple[Document, ...]:
+        """The texts of the events and the documents of the data set that are known, the newest first."""
+        documents = self.data.documents.visible(known, (owner,))
+        if self.data.texts is None:
+            return documents
+        texts = self.data.texts.visible(span, time, known, owner)
+        return tuple(sorted((*texts, *documents), key=lambda document: -document.published))
 
     def _values(
         self, span: Int64[np.ndarray, " time"]
