@@ -27,7 +27,7 @@ _TEXTS = ("background", "scenario", "constraints")
 class Instance:
     """One instance.
 
-    past, future: values by time stamp. texts: by name, without empty ones. region_of_interest: steps of the future that
+    past, future: values by timestamp. texts: by name, without empty ones. region_of_interest: steps of the future that
     the text is about, from 0; empty for all. metric_scaling: the factor of the benchmark's CRPS.
     """
 
@@ -81,7 +81,9 @@ def _series(text: str) -> dict[str, float]:
     """The last column of a table, which is the one to forecast."""
     columns = json.loads(text)
     values = columns[list(columns)[-1]]
-    return {str(stamp): float("nan") if value is None else float(value) for stamp, value in values.items()}
+    return {
+        str(timestamp): float("nan") if value is None else float(value) for timestamp, value in values.items()
+    }
 
 
 def convert(sources: Mapping[str, Path]) -> Mapping[str, str]:
@@ -111,14 +113,16 @@ def convert(sources: Mapping[str, Path]) -> Mapping[str, str]:
 
 def _files(instance: Instance) -> dict[str, str]:
     name, history, horizon = instance.name, len(instance.past), len(instance.future)
-    stamps = [*instance.past, *instance.future]
+    timestamps = [*instance.past, *instance.future]
     table = [["time", "series"]]
     table += [
-        [stamp, repr(value)] for series in (instance.past, instance.future) for stamp, value in series.items()
+        [timestamp, repr(value)]
+        for series in (instance.past, instance.future)
+        for timestamp, value in series.items()
     ]
     values = io.StringIO()
     csv.writer(values, lineterminator="\n").writerows(table)
-    at = stamps[history - 1]
+    at = timestamps[history - 1]
     texts = list(instance.texts.values())[::-1]  # of one time, the last document of a table is shown first
     rows = [{"text": text, "published": _exact(at)} for text in texts]
     card = {
@@ -126,7 +130,7 @@ def _files(instance: Instance) -> dict[str, str]:
         "kind": "graph",
         "values": f"{name}.csv",
         "time": "time",
-        "freq": _freq(stamps),
+        "freq": _freq(timestamps),
         "missing": ["nan"],
         "unit": "units",
         "side": {
@@ -151,14 +155,14 @@ def _files(instance: Instance) -> dict[str, str]:
     }
 
 
-def _exact(stamp: str) -> str:
-    """The stamp with a time of day, so that it is no whole day."""
-    return pd.Timestamp(stamp).isoformat()
+def _exact(timestamp: str) -> str:
+    """The timestamp with a time of day, so that it is no whole day."""
+    return pd.Timestamp(timestamp).isoformat()
 
 
-def _freq(stamps: list[str]) -> str:
+def _freq(timestamps: list[str]) -> str:
     """The step as a card writes it: calendar months, or seconds."""
     seconds = np.diff(
-        pd.to_datetime(stamps, format="ISO8601").to_numpy().astype("datetime64[s]").astype(np.int64)
+        pd.to_datetime(timestamps, format="ISO8601").to_numpy().astype("datetime64[s]").astype(np.int64)
     )
     return f"{seconds[0]}s" if (seconds == seconds[0]).all() else "month"

@@ -38,14 +38,14 @@ def convert(sources: Mapping[str, Path]) -> Mapping[str, str]:
             states[row["Region"]] = row["State"]
     rows = [["quarter", "region", *PURPOSES]]
     rows += [
-        [_stamp(step), region, *(of.get(purpose, "") for purpose in PURPOSES)]
+        [_timestamp(step), region, *(of.get(purpose, "") for purpose in PURPOSES)]
         for (step, region), of in sorted(trips.items())
     ]
     names = [["region", "name"], *([region, f"{region}, {state}"] for region, state in states.items())]
     return {"trips.csv": _csv(rows), "regions.csv": _csv(names)}
 
 
-def _stamp(step: int) -> str:
+def _timestamp(step: int) -> str:
     return (_FIRST + timedelta(seconds=3 * MONTH_S * step)).isoformat()
 
 
