@@ -4,6 +4,7 @@ A metric is a function of totals over valid entries. Totals are added over sampl
 computed once from the pooled totals, in raw units.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -17,6 +18,8 @@ VALUE_TOTALS = ("abs_error", "squared_error", "abs_truth", "truth", "squared_tru
 HIGHER_IS_BETTER = frozenset({"r2", "acc@1", "acc@5", "acc@10", "mrr", "auprc", "event_f1", "f1"})
 VALUE_METRICS = ("mae", "rmse", "wape", "r2", "mape")
 RANK_METRICS = ("acc@1", "acc@5", "acc@10", "mrr")
+LABEL_METRICS = (*RANK_METRICS, "log_loss")
+"""Metrics of labels: of rankings, and of the probabilities of predictors that have them."""
 PATH_METRICS = ("minade_m", "minfde_m", "energy_m")
 SCALED_METRICS = ("mae_scaled", "rmse_scaled", "crps_scaled")
 """Errors divided by the spread of their channel in training, so that channels of different units can be pooled."""
@@ -25,7 +28,7 @@ CHANNEL_METRICS = (*VALUE_METRICS, "crps", "cover90")
 METRICS = (
     *VALUE_METRICS,
     *SCALED_METRICS,
-    *RANK_METRICS,
+    *LABEL_METRICS,
     "ade_m",
     "fde_m",
     "nll",
@@ -53,6 +56,7 @@ _RATIOS: Mapping[str, tuple[str, str, str]] = {
     "acc@5": ("hit@5", "count", "hit@5"),
     "acc@10": ("hit@10", "count", "hit@10"),
     "mrr": ("reciprocal_rank", "count", "reciprocal_rank"),
+    "log_loss": ("neg_log_probability", "count", "neg_log_probability"),
     "ade_m": ("displacement", "count", "displacement"),
     "fde_m": ("final_displacement", "count", "final_displacement"),
     "nll": ("neg_log_density", "count", "neg_log_density"),
@@ -96,16 +100,16 @@ def metrics_for(kind: str, task: str, channels: Sequence[str] = ()) -> tuple[str
     if task == "anomaly":
         return ("auprc", "event_f1", "f1", *VALUE_METRICS)
     if task == "next-place":
-        return RANK_METRICS
+        return LABEL_METRICS
     if task == "classify":
-        return (*RANK_METRICS, "f1")
+        return (*LABEL_METRICS, "f1")
     if task == "next-event":
         positions = {"x", "y"} <= set(channels)
         values = any(name not in ("x", "y", "mark") for name in channels) or not channels
         return (
             *(("mae", "rmse", "wape", "nll", "crps", "cover90") if values else ()),
             *(("ade_m",) if positions else ()),
-            *(RANK_METRICS if "mark" in channels else ()),
+            *(LABEL_METRICS if "mark" in channels else ()),
         )
     if kind == "trajectory":
         return ("ade_m", "fde_m", *PATH_METRICS) if task == "forecast" else ("ade_m",)
@@ -135,6 +139,16 @@ def rank_totals(rank: Float64[np.ndarray, " label"]) -> dict[str, tuple[float, i
     """The totals of RANK_METRICS. rank: of the true label in each ranking, from 1; inf where the ranking lacks it."""
     hits = {f"hit@{k}": float((rank <= k).sum()) for k in (1, 5, 10)}
     return {name: (total, len(rank)) for name, total in {**hits, "reciprocal_rank": (1 / rank).sum()}.items()}
+
+
+LEAST_PROBABILITY = 1e-6
+"""A smaller probability of the true label counts as this one, so that one surprise does not decide a mean."""
+
+
+def log_loss(label: str, ranking: Sequence[str], probabilities: Sequence[float]) -> float:
+    """The negative natural logarithm of the probability that a ranking gives to a label."""
+    share = dict(zip(ranking, probabilities, strict=True)).get(label, 0.0)
+    return -math.log(max(share, LEAST_PROBABILITY))
 
 
 def rank_of(label: str, ranking: Sequence[str]) -> float:

@@ -60,6 +60,7 @@ RULES: Mapping[str, Scope] = {
     "etas": Scope(("event",), ("next-event",)),
     "last-gap": Scope(("event",), ("next-event",)),
     "median-gap": Scope(("event",), ("next-event",)),
+    "logistic": Scope(("event",), ("next-event",)),
     "majority": Scope((*FIELDS, "trajectory"), ("classify",)),
     "nearest-features": Scope(FIELDS, ("classify",)),
     "nearest-windows": Scope((*FIELDS, "trajectory", "event"), (*_ALL, "recover", "next-event", "classify")),

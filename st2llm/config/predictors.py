@@ -30,7 +30,7 @@ _TEXT_SETTINGS = (
     "answer",
     "validation_windows",
 )
-_TEXT_FEATURE_SETTINGS = ("documents", "residual_of")
+_TEXT_FEATURE_SETTINGS = ("documents", "newest_documents", "residual_of")
 
 
 class SuiteEncoderSettings(EncoderSettings):
@@ -81,9 +81,11 @@ class PredictorOverrides(Settings):
     """Tokens of a text predictor's prompt at most; what is left out to keep the limit is recorded with the answer."""
     documents: Literal["visible", "shuffled"] = "visible"
     """Of a predictor with `text_features`: which documents a window shows, its own or those of another one."""
+    newest_documents: int | None = Field(None, ge=1)
+    """Of a predictor with `text_features`: the number of newest documents of a place that it reads; None reads all."""
     residual_of: str | None = None
-    """Of a predictor with `text_features`: the rule whose residuals they predict; by default `ridge` or, where that
-    does not answer the task, the rule that replaces unreadable answers."""
+    """Of a predictor with `text_features`: the rule whose residuals they predict; by default `ridge`, of marks
+    `logistic`, which is fitted with the texts, else the rule that replaces unreadable answers."""
     answer: dict[str, Any] | None = None
     """Settings of the answer that replace those of the template's head, such as {strategy: deltas, digits: 4}."""
 
@@ -96,9 +98,9 @@ class PredictorSettings(Settings):
     soft (a language model that reads soft tokens) or text (one that reads and writes text). backbone: of soft and
     primitive predictors, the part between encoder and head; of text predictors, which weights. template: of a text
     predictor, the prompt. text_features: features of a window's texts, from which a ridge regression predicts what the
-    rule `set.residual_of` leaves over: weighted words (tfidf) or sentence embeddings (minilm) of a primitive predictor
-    without a backbone, or the mean states of a language model (states) of a soft one. set: settings that differ from
-    those of the suite.
+    rule `set.residual_of` leaves over, or a logistic regression the mark of an event: weighted words (tfidf) or
+    sentence embeddings (minilm) of a primitive predictor without a backbone, or the mean states of a language model
+    (states) of a soft one. set: settings that differ from those of the suite.
     """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"given": "custom"}

@@ -231,11 +231,14 @@ class Suite(Settings):
 
     def residual_rule(self, predictor: PredictorSettings) -> str:
         """The rule whose residuals a predictor with text features predicts."""
-        tasks = [type_of(task) for task in self.task]
-        usual = (
+        tasks, marks = [type_of(task) for task in self.task], {"asked": ["mark"]}
+        if predictor.set.residual_of is not None:
+            return predictor.set.residual_of
+        if all(settings.items() >= marks.items() for settings in self.task.values()):
+            return "logistic"
+        return (
             "ridge" if all(RULES["ridge"].covers(self.kind, task) for task in tasks) else self.fallback_rule
         )
-        return predictor.set.residual_of or usual
 
     def fitted_by_seed(self, predictor: PredictorSettings) -> bool:
         """Whether each seed fits a predictor of its own, since it draws training, random weights or windows."""

@@ -12,11 +12,12 @@ from st2llm.types import Prediction, Sample
 
 ENTRY = ["sample", "place", "step", "channel"]
 """The columns that identify an entry."""
-PREDICTED = ["value", "rank", "answer", "nll", "crps", *metrics.PATH_METRICS]
+PREDICTED = ["value", "rank", "answer", "log_loss", "nll", "crps", *metrics.PATH_METRICS]
 """The columns that hold a prediction and its scores."""
 _PARTS = ("value", "x", "y", "label")
 _OPTIONAL: dict[str, float | int | str | None] = {
     "rank": np.nan,
+    "log_loss": np.nan,
     "label": None,
     "answer": None,
     "nll": np.nan,
@@ -33,7 +34,8 @@ def build_score_table(samples: Sequence[Sample], predictions: Sequence[Predictio
     """One row for each wanted entry of each sample, in order; unread entries have value NaN and unread True.
 
     part: whether an entry is a value, a coordinate (x, y) or a label. rank: the position of the true label in the
-    ranking (1 is best, inf: absent); label, answer: the true and the first predicted label. nll: where the predictor
+    ranking (1 is best, inf: absent); log_loss: of its probability, where the predictor has one; label, answer: the true
+    and the first predicted label. nll: where the predictor
     has a density. crps, draws: where it has samples, and their number. Columns without any value are left out;
     `with_all_columns` adds them.
     """
@@ -143,7 +145,7 @@ def _with_labels(
     ranking, code = prediction.ranking, float(table["value"][is_code][0])
     if ranking is None and np.isfinite(code):
         ranking = (sample.side.options[int(code)],)
-    for name, value in _label_columns(label, ranking).items():
+    for name, value in _label_columns(label, ranking, prediction.probabilities).items():
         table[name] = _column(table, name)
         table[name][is_code] = value
     return table
@@ -165,15 +167,20 @@ def _label_entry(sample: Sample, prediction: Prediction) -> Columns:
             sample, Prediction(np.full(sample.values.shape, np.nan)), first, np.full(count, np.nan)
         ),
     }
-    for name, value in _label_columns(sample.label, prediction.ranking).items():
+    for name, value in _label_columns(sample.label, prediction.ranking, prediction.probabilities).items():
         table[name] = _column(table, name)
         table[name][:] = value
     return table
 
 
-def _label_columns(label: str | None, ranking: tuple[str, ...] | None) -> dict[str, object]:
+def _label_columns(
+    label: str | None, ranking: tuple[str, ...] | None, probabilities: tuple[float, ...] | None
+) -> dict[str, object]:
     is_scored = label is not None and ranking is not None
-    return {
+    surprise = {}
+    if is_scored and probabilities is not None:
+        surprise = {"log_loss": metrics.log_loss(str(label), ranking or (), probabilities)}
+    return surprise | {
         "part": _PARTS.index("label"),
         "rank": metrics.rank_of(str(label), ranking or ()) if is_scored else np.nan,
         "label": label,

@@ -123,7 +123,11 @@ def _label_totals(frame: pd.DataFrame) -> pd.DataFrame:
     rank = labels["rank"].to_numpy(dtype=np.float64)
     hits = {f"hit@{k}": (rank <= k).astype(np.float64) for k in (1, 5, 10)}
     ranks = pd.DataFrame({"sample": labels["sample"].astype(str), **hits, "reciprocal_rank": 1 / rank})
-    rank_totals = _long(ranks, [*hits, "reciprocal_rank"])
+    names = [*hits, "reciprocal_rank"]
+    if "log_loss" in labels and labels["log_loss"].notna().any():
+        ranks["neg_log_probability"] = labels["log_loss"].to_numpy(dtype=np.float64)
+        names.append("neg_log_probability")
+    rank_totals = _long(ranks, names)
     classes = labels[labels["channel"] == -1]
     if classes.empty:  # of thousands of places, f1 has no use
         return rank_totals

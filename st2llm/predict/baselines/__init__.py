@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from st2llm.config.catalog import RULES
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.predict.baselines import etas, events, fields, labels, movement, retrieval
+from st2llm.predict.baselines import etas, events, fields, labels, logistic, movement, retrieval
 from st2llm.predict.baselines.fields import fit_ridge
 from st2llm.predict.baselines.rule import Rule, window_prediction
 from st2llm.predict.baselines.slots import HeldOutSlotMean, SlotMean, fit_held_out_slot_mean, fit_slot_mean
@@ -56,6 +56,7 @@ BASELINES: Mapping[str, Callable[[TrainingWindows], Rule]] = {
     "etas": etas.etas,
     "last-gap": events.last_gap,
     "median-gap": events.median_gap,
+    "logistic": logistic.logistic,
     "majority": labels.majority,
     "nearest-features": labels.nearest_features,
     "nearest-windows": retrieval.nearest_windows,

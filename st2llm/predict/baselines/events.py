@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,11 +20,15 @@ _MIN_GAP_H = 1e-6
 
 @dataclass(frozen=True)
 class EventStatistics:
-    """The median of each channel over training events, and the marks, the most frequent first."""
+    """The median of each channel over training events, and the marks, the most frequent first.
+
+    shares: of the marks, in that order, with one event more of each, so that none is 0.
+    """
 
     channels: tuple[str, ...]
     median: Float64[np.ndarray, " channel"]
     marks: Int64[np.ndarray, " option"]
+    shares: tuple[float, ...] = ()
 
     def medians(self, sample: Sample) -> Float64[np.ndarray, "time node channel"]:
         """The medians at every entry of the sample."""
@@ -47,7 +51,9 @@ def fit_event_statistics(train: TrainingWindows) -> EventStatistics:
     if "mark" in channels:
         codes = values[:, channels.index("mark")]
         marks = np.bincount(codes[np.isfinite(codes)].astype(np.int64), minlength=len(marks))
-    return EventStatistics(channels, median, np.argsort(-marks, kind="stable").astype(np.int64))
+    order = np.argsort(-marks, kind="stable").astype(np.int64)
+    shares = (marks[order] + 1) / max(1, marks.sum() + len(marks))
+    return EventStatistics(channels, median, order, tuple(shares.tolist()))
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,9 @@ class MedianGap:
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         return [
-            _event_prediction(sample, self.statistics.medians(sample), self.statistics.marks)
+            _event_prediction(
+                sample, self.statistics.medians(sample), self.statistics.marks, self.statistics.shares
+            )
             for sample in samples
         ]
 
@@ -240,14 +248,15 @@ def gap_prediction(
         values = statistics.medians(sample)
         values[..., gap] = hours
         quantiles[level] = np.where(sample.wanted, values, np.nan)
-    median = _event_prediction(sample, quantiles[0.5], statistics.marks)
-    return Prediction(
-        median.value, quantiles=quantiles, ranking=median.ranking, log_density={"gap_h": density}
-    )
+    median = _event_prediction(sample, quantiles[0.5], statistics.marks, statistics.shares)
+    return replace(median, quantiles=quantiles, log_density={"gap_h": density})
 
 
 def _event_prediction(
-    sample: Sample, values: Float64[np.ndarray, "time node channel"], marks: Int64[np.ndarray, " option"]
+    sample: Sample,
+    values: Float64[np.ndarray, "time node channel"],
+    marks: Int64[np.ndarray, " option"],
+    shares: tuple[float, ...] | None = None,
 ) -> Prediction:
     wants_mark = (
         "mark" in sample.side.channels and sample.wanted[..., sample.side.channels.index("mark")].any()
@@ -256,4 +265,4 @@ def _event_prediction(
         return Prediction(np.where(sample.wanted, values, np.nan))
     values[..., sample.side.channels.index("mark")] = float(marks[0])
     ranking = tuple(sample.side.options[int(i)] for i in marks)
-    return Prediction(np.where(sample.wanted, values, np.nan), ranking=ranking)
+    return Prediction(np.where(sample.wanted, values, np.nan), ranking=ranking, probabilities=shares)

@@ -8,13 +8,14 @@ import pytest
 
 import st2llm
 from st2llm.errors import DataError
-from st2llm.predict.baselines.text_ridge import (
+from st2llm.predict.baselines.text_features import (
     TfidfEncoder,
-    fit_text_ridge,
+    fit_text_features,
     shuffled_documents,
     texts_of,
     training_texts,
 )
+from st2llm.predict.baselines.text_ridge import fit_text_ridge
 from st2llm.types import Document, DocumentSet
 
 DAYS = 240
@@ -61,7 +62,8 @@ def error(predictor, samples):
 def fitted(data, **settings):
     splits = parts(data)
     encoder = TfidfEncoder(training_texts(splits.train))
-    return fit_text_ridge(splits.train, encoder, rule="ridge", name="words", **settings), list(splits.test)
+    features = fit_text_features(splits.train, encoder, name="words", **settings)
+    return fit_text_ridge(splits.train, features, rule="ridge", name="words"), list(splits.test)
 
 
 @pytest.mark.parametrize("about_places", [False, True])
@@ -95,6 +97,7 @@ def test_a_place_without_values_of_its_own_is_known_by_its_name():
     )
     assert texts_of(hidden, 0)[-1] == "north. the station"
     assert len(texts_of(hidden, 1)) == 1
+    assert texts_of(hidden, 1, newest=0) == []
 
 
 def test_shuffled_documents_are_those_of_the_same_samples_in_another_order():
@@ -113,4 +116,4 @@ def test_data_without_documents_are_refused():
         fitted(town(told=False))
     splits = parts(town(told=False))
     with pytest.raises(DataError, match="shows no text in"):
-        fit_text_ridge(splits.train, TfidfEncoder(["a word"]), rule="ridge", name="words")
+        fit_text_features(splits.train, TfidfEncoder(["a word"]), name="words")

@@ -1,4 +1,4 @@
-"""Rules corrected by a ridge regression from texts: words, sentence embeddings or states of a language model."""
+"""Rules corrected by a regression from texts: words, sentence embeddings or states of a language model."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,46 +10,52 @@ from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.predictions import fit_and_predict
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.features.text import load as load_sentence_encoder
-from st2llm.predict.baselines.text_ridge import (
+from st2llm.predict.baselines.logistic import MarkLogistic, fit_logistic
+from st2llm.predict.baselines.text_features import (
     TextEncoder,
-    TextRidge,
     TfidfEncoder,
-    fit_text_ridge,
+    fit_text_features,
     training_texts,
 )
+from st2llm.predict.baselines.text_ridge import TextRidge, fit_text_ridge
 from st2llm.predict.preprocess.text_states import TextStates
 from st2llm.types import TrainingWindows
 
+Fitted = TextRidge | MarkLogistic
+
 
 class TextFeaturesRunner:
-    """Fits the text ridge of a job and predicts. The states of a frozen language model are computed once a text."""
+    """Fits the regression of a job and predicts. The states of a frozen language model are computed once a text."""
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
         self._states: dict[tuple[str, int | None, int], TextStates] = {}
 
     def run(self, job: Job, store: RunStore) -> Outcome:
-        fitted: list[TextRidge] = []
+        fitted: list[Fitted] = []
         outcome = fit_and_predict(self.inputs, job, partial(self._fit, job, fitted))
         cost = outcome.result["cost"] | self._model_cost(fitted[0])
         return replace(outcome, result=outcome.result | self._facts(job, fitted[0]) | {"cost": cost})
 
-    def _fit(self, job: Job, fitted: list[TextRidge], train: TrainingWindows) -> TextRidge:
+    def _fit(self, job: Job, fitted: list[Fitted], train: TrainingWindows) -> Fitted:
         predictor = job.predictor
-        shuffle = job.seed if predictor.set.documents == "shuffled" else None
-        ridge = fit_text_ridge(
+        features = fit_text_features(
             train,
             self._encoder(job, train),
-            rule=self.inputs.suite.residual_rule(predictor),
             name=predictor.name,
-            shuffle=shuffle,
+            newest=predictor.set.newest_documents,
+            shuffle=job.seed if predictor.set.documents == "shuffled" else None,
         )
-        fitted.append(ridge)
-        return ridge
+        rule = self.inputs.suite.residual_rule(predictor)
+        if rule == "logistic":
+            fitted.append(fit_logistic(train, features))
+        else:
+            fitted.append(fit_text_ridge(train, features, rule=rule, name=predictor.name))
+        return fitted[-1]
 
     def _encoder(self, job: Job, train: TrainingWindows) -> TextEncoder:
         if job.predictor.text_features == "tfidf":
-            return TfidfEncoder(training_texts(train))
+            return TfidfEncoder(training_texts(train, job.predictor.set.newest_documents))
         if job.predictor.text_features == "minilm":
             return load_sentence_encoder("minilm")
         random = job.predictor.backbone == "llm-random"
@@ -58,20 +64,18 @@ class TextFeaturesRunner:
             self._states[key] = TextStates(self.inputs.models.drawn(job.predictor, job.seed))
         return self._states[key]
 
-    def _facts(self, job: Job, ridge: TextRidge) -> dict[str, Any]:
+    def _facts(self, job: Job, fitted: Fitted) -> dict[str, Any]:
         """What the result says beside the scores."""
         predictor = job.predictor
         return {
-            "penalty": ridge.penalty,
+            "penalty": fitted.penalty,
             "text_features": predictor.text_features,
             "documents": predictor.set.documents,
             "residual_of": self.inputs.suite.residual_rule(predictor),
         }
 
-    def _model_cost(self, ridge: TextRidge) -> dict[str, Any]:
-        if not isinstance(ridge.encoder, TextStates):
+    def _model_cost(self, fitted: Fitted) -> dict[str, Any]:
+        encoder = None if fitted.features is None else fitted.features.encoder
+        if not isinstance(encoder, TextStates):
             return {}
-        return {
-            "params_total": count_parameters(ridge.encoder.llm.model)[0],
-            "tokens_in": ridge.encoder.tokens_read,
-        }
+        return {"params_total": count_parameters(encoder.llm.model)[0], "tokens_in": encoder.tokens_read}
