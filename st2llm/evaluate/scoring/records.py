@@ -280,7 +280,7 @@ def _record(
         unread=facts.unread,
         converged=all(converged) and equals is None if converged else None,
         training_state="stuck"
-        if equals and any(states)
+        if equals and first.get("text_features") is None
         else next((s for s in TRAINING_STATES if s in states), None),
         equals=equals,
         fitted_on=_fitted_on(results),
