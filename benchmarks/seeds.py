@@ -27,8 +27,9 @@ from torch import Tensor
 from st2llm.config.suite import Suite, load_suites
 from st2llm.data import load_data
 from st2llm.data.windows import split
-from st2llm.encode import linear
-from st2llm.encode.transformer import Transformer
+from st2llm.encode.batch import Batch
+from st2llm.encode.layers import linear, short_attention
+from st2llm.encode.layers.transformer import Transformer
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import NO_PROGRESS
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
@@ -41,7 +42,7 @@ from st2llm.predict.arm import ArmPredictor
 from st2llm.train.loop.batches import ShuffledBatches
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.stack import StackMember, fit_stack
-from st2llm.train.loop.trainer import evaluate, fit
+from st2llm.train.loop.trainer import Trainer, evaluate, fit
 
 STEPS, WARMUP_STEPS, WINDOWS = 6, 12, 8
 WANTED = 3.0
@@ -57,7 +58,7 @@ def processor_seconds(work: Callable[[], object]) -> float:
 
 @contextmanager
 def earlier_code() -> Iterator[None]:
-    """Attention, products and encoders as in versions before stacks of seeds."""
+    """Attention, products, encoders and training steps as in versions before stacks of seeds."""
 
     def all_tokens(self: Transformer, z: Tensor) -> Tensor:
         for layer in self.layers:
@@ -67,12 +68,25 @@ def earlier_code() -> Iterator[None]:
     def last_token(self: Transformer, z: Tensor) -> Tensor:
         return all_tokens(self, z)[:, -1]
 
+    def draw(self: Trainer, step: int) -> Batch:
+        self.learner.train()
+        batch = drawn(self, step)
+        torch.manual_seed(self.seed * 1_000_003 + step)
+        return batch
+
+    def clip_gradients(self: Trainer) -> None:
+        self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.max_grad_norm)
+
+    drawn = Trainer.draw
     with ExitStack() as stack:
         for owner, name, value in (
             (attention, "LARGEST_SCORES", 0),
             (linear, "_AVAILABLE", False),
+            (short_attention, "MOST_TOKENS", 0),
             (Transformer, "forward", all_tokens),
             (Transformer, "last_token", last_token),
+            (Trainer, "draw", draw),
+            (Trainer, "_clip_gradients", clip_gradients),
         ):
             stack.enter_context(patch.object(owner, name, value))
         yield

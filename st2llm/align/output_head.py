@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from st2llm.encode.field_batch import FieldBatch
-from st2llm.encode.linear import Linear
+from st2llm.encode.layers.linear import Linear
 from st2llm.encode.point_batch import PointBatch
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from st2llm.align.prototypes import EmbeddingVocabulary, Prototypes, build_prototypes
 from st2llm.config.model import Projection
-from st2llm.encode.linear import Linear
+from st2llm.encode.layers.linear import Linear
 from st2llm.errors import ConfigError
 
 _HEADS = 4

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from st2llm.align.output_head import ClassificationHead
-from st2llm.encode.linear import Linear
+from st2llm.encode.layers.linear import Linear
 from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import SequenceShape
 

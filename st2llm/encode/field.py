@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from st2llm.encode.batch import Encoder
 from st2llm.encode.extra_features import place_feature_size, window_feature_size
 from st2llm.encode.field_batch import FieldBatch
-from st2llm.encode.graph_layers import GraphLayer
-from st2llm.encode.linear import Linear
+from st2llm.encode.layers.graph_layers import GraphLayer
+from st2llm.encode.layers.linear import Linear
+from st2llm.encode.layers.transformer import Transformer
 from st2llm.encode.regions import RegionMixer, RegionPartition
-from st2llm.encode.transformer import Transformer
 from st2llm.errors import ConfigError, nearest
 from st2llm.types import Edges, Sample
 

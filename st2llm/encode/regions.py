@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor, nn
 
 from st2llm.data.positions import planar_positions
-from st2llm.encode.linear import Linear
+from st2llm.encode.layers.linear import Linear
 from st2llm.errors import ConfigError
 from st2llm.types import Edges, Sample
 

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from st2llm.encode.batch import Encoder
-from st2llm.encode.linear import Linear
+from st2llm.encode.layers.linear import Linear
+from st2llm.encode.layers.short_attention import attend
 from st2llm.encode.point_batch import DAY_PARTS, PointBatch
 from st2llm.errors import ConfigError, nearest
 
@@ -109,12 +110,10 @@ class RotaryBlock(nn.Module):
         position: Float[Tensor, "batch slot 3"],
         mask: Bool[Tensor, "batch 1 slot slot"],
     ) -> Float[Tensor, "batch slot d_st"]:
-        b, s, d = z.shape
+        b, s, _ = z.shape
         qkv = self.qkv(self.norms[0](z)).reshape(b, s, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
-        q, k = self.rotary(qkv[:2], position)
-        v = qkv[2]
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        z = z + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, s, d)))
+        mixed = attend(torch.cat([self.rotary(qkv[:2], position), qkv[2:]]), mask)
+        z = z + self.dropout(self.out(mixed))
         fed: Tensor = self.dropout(self.feed(self.norms[1](z)))
         return z + fed
 

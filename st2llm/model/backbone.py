@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from st2llm.align.adapters import adapt
 from st2llm.align.splice import pad_left, splice
 from st2llm.config.model import FROZEN, Adaptation
-from st2llm.encode.linear import Linear
-from st2llm.encode.transformer import Transformer
+from st2llm.encode.layers.linear import Linear
+from st2llm.encode.layers.transformer import Transformer
 from st2llm.errors import ConfigError
 from st2llm.llm.architecture.base_model import base_of, check_context
 from st2llm.llm.architecture.text_lengths import TextLengths

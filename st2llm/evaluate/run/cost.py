@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from st2llm.encode.batch import Batch
-from st2llm.encode.linear import ONEDNN_LINEAR
+from st2llm.encode.layers.linear import ONEDNN_LINEAR
 from st2llm.evaluate.report.formats import format_duration, pluralize
 
 

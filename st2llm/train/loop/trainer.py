@@ -97,11 +97,12 @@ class Trainer:
             name: p for name, p in module.named_parameters() if p.requires_grad or name.startswith("encoder.")
         }
         self.trained = [p for p in self.weights.values() if p.requires_grad]
-        optimiser = torch.optim.AdamW(
-            self.trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
+        self.learner = self.accelerator.prepare(
+            _TrainingModule(module, objective, bf16=budget.precision == "bf16")
         )
-        self.learner, self.optimiser = self.accelerator.prepare(
-            _TrainingModule(module, objective, bf16=budget.precision == "bf16"), optimiser
+        # Not wrapped by accelerate, whose optimiser looks for other packages at every step.
+        self.optimiser = torch.optim.AdamW(
+            self.trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
         )
         if device.type == "cpu":
             keep_freed_memory()
@@ -164,13 +165,12 @@ class Trainer:
 
     def draw(self, step: int) -> Batch:
         """The batch of a step. Also seeds the global generator, which dropout draws from."""
-        self.learner.train()
-        batch: Batch = self.objective.draw(
-            self.batches.next().to(self.accelerator.device), _generator(self.seed, step)
-        )
-        torch.manual_seed(
-            self.seed * 1_000_003 + step
-        )  # dropout of a step, wherever training was taken up again
+        if not self.module.training:  # an evaluation came before; setting all submodules takes milliseconds
+            self.learner.train()
+        device = self.accelerator.device
+        batch: Batch = self.objective.draw(self.batches.next().to(device), _generator(self.seed, step))
+        # Dropout of a step is the same wherever training was taken up again.
+        _seed_device(device, self.seed * 1_000_003 + step)
         return batch
 
     def _accumulate_gradients(self, batch: Batch, step: int) -> None:
@@ -205,13 +205,17 @@ class Trainer:
             self.counts[name] = self.counts.get(name, 0) + count
         for group in self.optimiser.param_groups:
             group["lr"] = self.budget.lr * self.budget.lr_factor(step - 1)
-        self.accelerator.clip_grad_norm_(self.learner.parameters(), self.budget.max_grad_norm)
+        self._clip_gradients()
         self.optimiser.step()
         self.optimiser.zero_grad()
         self._average(step)
         every = max(1, self.budget.steps // self.budget.evaluations)
         if step % every == 0 or step == self.last_step:
             self._evaluate(step, batch)
+
+    def _clip_gradients(self) -> None:
+        """Also where several processes train: each holds the gradients of the whole batch."""
+        nn.utils.clip_grad_norm_(self.trained, self.budget.max_grad_norm)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -302,7 +306,7 @@ class Trainer:
 
     def _optimiser_state(self) -> dict[str, Tensor]:
         """The optimiser's tensors by name and weight, such as `exp_avg/encoder.embed.values.weight`."""
-        state = self.optimiser.optimizer.state
+        state = self.optimiser.state
         return {
             f"{key}/{name}": torch.as_tensor(tensor).detach().clone()
             for name, p in self.weights.items()
@@ -310,7 +314,7 @@ class Trainer:
         } | {f"{_EMA}/{name}": mean.clone() for name, mean in self.averaged.items()}
 
     def _restore_optimiser(self, tensors: Mapping[str, Tensor]) -> None:
-        state = self.optimiser.optimizer.state
+        state = self.optimiser.state
         for path, tensor in tensors.items():
             key, _, name = path.partition("/")
             weight = self.weights[name]
@@ -341,3 +345,14 @@ def evaluate(module: nn.Module, data: Batch, objective: Objective, batch: int, *
 def _generator(seed: int, step: int) -> torch.Generator:
     """The generator of one step: it depends on the seed and the step alone, so that a resumed run draws the same."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step + 1) % 2**63)
+
+
+def _seed_device(device: torch.device, seed: int) -> None:
+    """Seeds the generator that a module on this device draws from.
+
+    `torch.manual_seed` formats the stack of calls for each kind of device that is not in use, 2 ms each time.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)

@@ -6,7 +6,7 @@ from support.fields import series, windows
 from torch import nn
 
 from st2llm.encode.field_batch import fit_note_vocabulary, stack_fields
-from st2llm.encode.linear import Linear
+from st2llm.encode.layers.linear import Linear
 from st2llm.encode.scaler import fit_scaler
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.types import TrainingWindows

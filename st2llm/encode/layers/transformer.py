@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from st2llm.encode.linear import linear
+from st2llm.encode.layers.linear import linear
+from st2llm.encode.layers.short_attention import attend, softmax_of_few
 
 
 class Transformer(nn.Module):
     """`nn.TransformerEncoder` of pre-norm layers with GELU and no dropout: the same parameters, names and results.
 
-    Attention reads queries, keys and values where their projection put them, without the copies of
-    `nn.MultiheadAttention`. `last_token` computes no more of the last layer than that token needs.
+    Attention is that of `short_attention`. `last_token` computes no more of the last layer than that token needs.
     """
 
     def __init__(self, width: int, *, heads: int, feedforward: int, layers: int) -> None:
@@ -50,20 +50,24 @@ def _run_layer(
 
 def _attend(attention: nn.Module, z: Float[Tensor, "row token d"]) -> Float[Tensor, "row token d"]:
     weight, bias, heads = _projection(attention)
-    query, key, value = linear(z, weight, bias).view(*z.shape[:2], 3, heads, -1).transpose(1, 3).unbind(dim=2)
-    attended = nn.functional.scaled_dot_product_attention(query, key, value)
-    return attended.transpose(1, 2).reshape(z.shape)
+    return attend(linear(z, weight, bias).view(*z.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4))
 
 
 def _attend_from_last(attention: nn.Module, z: Float[Tensor, "row token d"]) -> Float[Tensor, "row 1 d"]:
-    """Attention of the last token, without matrix products of heads: each would be of one row."""
+    """Attention of the last token, without keys and values of the others.
+
+    The query is mapped into the space of tokens by the key's weights, and values are computed from the weighted mean of
+    tokens. A bias of keys adds the same to all scores, so it changes nothing.
+    """
     weight, bias, heads = _projection(attention)
     d = z.shape[-1]
-    query = linear(z[:, -1:], weight[:d], bias[:d]).view(len(z), 1, heads, -1)
-    key, value = linear(z, weight[d:], bias[d:]).view(*z.shape[:2], 2, heads, -1).unbind(dim=2)
-    scores = (query * key).sum(dim=-1, keepdim=True) * query.shape[-1] ** -0.5
-    attended: Tensor = (torch.softmax(scores, dim=1) * value).sum(dim=1, keepdim=True)
-    return attended.flatten(2)
+    _, of_key, of_value = weight.view(3, heads, -1, d)
+    query = linear(z[:, -1], weight[:d], bias[:d]).view(len(z), heads, -1).transpose(0, 1)
+    in_tokens = torch.bmm(query, of_key).transpose(0, 1) * query.shape[-1] ** -0.5
+    share = softmax_of_few(torch.bmm(in_tokens, z.transpose(1, 2)))
+    mean = torch.bmm(share, z).transpose(0, 1)
+    value = torch.bmm(mean, of_value.transpose(1, 2)).transpose(0, 1).reshape(len(z), d)
+    return (value + bias[2 * d :])[:, None]
 
 
 def _projection(attention: nn.Module) -> tuple[Tensor, Tensor, int]:

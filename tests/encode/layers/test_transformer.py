@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from st2llm.encode.transformer import Transformer
+from st2llm.encode.layers.transformer import Transformer
 
 TOKENS = 7
 

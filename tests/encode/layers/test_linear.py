@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from st2llm.encode.linear import ONEDNN_LINEAR, Linear, linear
+from st2llm.encode.layers.linear import ONEDNN_LINEAR, Linear, linear
 
 ROWS = 1024
 """Rows of a layer of 128 x 128 that is multiplied by oneDNN."""

@@ -1,0 +1,1 @@
+"""Layers that encoders and small backbones are built of."""
