@@ -25,7 +25,7 @@ from st2llm.predict.baselines import (
 from st2llm.predict.baselines.events import QUANTILE_LEVELS
 from st2llm.predict.baselines.fields import LastValue, LinearInterpolation, WindowMean
 from st2llm.predict.baselines.movement import predictions_from_log_probs
-from st2llm.predict.preprocess.instruction import render_instruction, template_id
+from st2llm.predict.preprocess.instruction import render_instruction, render_instructions, template_id
 from st2llm.tasks import Task
 from st2llm.types import DAY_S, Prediction, Sample, Serializer, TrainingWindows, check_training_windows
 from st2llm.types.axes import FieldAxes
@@ -143,8 +143,8 @@ class FieldPreprocessor:
 
     def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
         copies = self.rows(1, len(samples[0].place))
-        prompts = (text for sample in samples for text in (self.instruction(sample),) * copies)
-        return replace(batch, prompts=tuple(prompts))
+        texts = render_instructions(self.template, samples, self.slots)
+        return replace(batch, prompts=tuple(text for text in texts for _ in range(copies)))
 
     def instruction(self, sample: Sample) -> str:
         """The text before the soft tokens of one sample; see `render_instruction`."""

@@ -1,6 +1,9 @@
 """The instruction that a language model reads before soft tokens."""
 
+from collections.abc import Sequence
+
 from st2llm.errors import AlignmentError
+from st2llm.serialize.template.template import Template
 from st2llm.types import Sample, Serializer, Slot
 
 
@@ -31,6 +34,25 @@ def render_instruction(template: Serializer | None, sample: Sample, slots: int) 
             f"`tokens={{{{ soft }}}}` in the template."
         )
     return "".join(str(part) for part in text)
+
+
+def render_instructions(
+    template: Serializer | None, samples: Sequence[Sample], slots: int
+) -> tuple[str, ...]:
+    """The instruction of each sample; one that says no more than the data set is rendered once for all of its samples."""
+    texts: dict[tuple[str, ...], str] = {}
+    return tuple(_known_or_rendered(template, sample, slots, texts) for sample in samples)
+
+
+def _known_or_rendered(
+    template: Serializer | None, sample: Sample, slots: int, texts: dict[tuple[str, ...], str]
+) -> str:
+    key = template.data_set_of(sample) if isinstance(template, Template) else None
+    if key is None:
+        return render_instruction(template, sample, slots)
+    if key not in texts:
+        texts[key] = render_instruction(template, sample, slots)
+    return texts[key]
 
 
 def template_id(template: Serializer | None) -> str | None:

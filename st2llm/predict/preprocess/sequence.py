@@ -40,7 +40,7 @@ from st2llm.predict.baselines.movement import (
     predictions_from_log_probs,
 )
 from st2llm.predict.baselines.rule import window_prediction
-from st2llm.predict.preprocess.instruction import render_instruction, template_id
+from st2llm.predict.preprocess.instruction import render_instruction, render_instructions, template_id
 from st2llm.tasks import Task
 from st2llm.types import Prediction, Sample, Serializer, TrainingWindows, check_training_windows
 
@@ -87,7 +87,7 @@ class SequencePreprocessor:
         return samples
 
     def with_instructions(self, batch: Any, samples: Sequence[Sample]) -> Any:
-        return replace(batch, prompts=tuple(self.instruction(sample) for sample in samples))
+        return replace(batch, prompts=render_instructions(self.template, samples, self.slots))
 
     def instruction(self, sample: Sample) -> str:
         """The text before the soft tokens of one sample; see `render_instruction`."""

@@ -28,6 +28,8 @@ _TAG_MARK = "\ue000"
 TEMPLATE_FILE = "template.md"
 _TAG = re.compile(r"<(?=soft\b|system>|user>)")
 _SLOT = re.compile(_TAG_MARK + r"soft\s+name=([\w-]+)\s+tokens=([1-9][0-9]{0,5})\s*>")
+_DATA_SET_VARIABLES = frozenset({"dataset", "description", "quantity", "unit", "soft"})
+"""Variables whose values are those of the data set, the same for all samples of it; `soft` may be given."""
 _ROLE = re.compile(rf"^{_TAG_MARK}(system|user)>[ \t]*$", re.MULTILINE)
 
 
@@ -130,6 +132,16 @@ class Template(Displayed):
         if budget is None:
             return self._prompt(sample, variables, expected, (), tokenizer)
         return self._render_within_budget(sample, variables, expected, budget, tokenizer)
+
+    def data_set_of(self, sample: Sample) -> tuple[str, ...] | None:
+        """What a text without an answer says of the sample, where that is its data set alone; None where it says more.
+
+        Samples with the same data set have the same prompt, for the same number of soft tokens.
+        """
+        if self.head.answer is not None or self.head.per == "place" or self.body.variables - _DATA_SET_VARIABLES:
+            return None
+        side = sample.side
+        return (sample.kind, sample.task, side.dataset, side.description, side.quantity, side.unit)
 
     def read(self, text: str, sample: Sample) -> Prediction:
         """Reads an answer as a Prediction; its value is None, with a reason, if the answer cannot be read.
