@@ -3,10 +3,22 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 from st2llm.llm.local import LanguageModel
 
 LARGEST_SCORES = 2**22
 """Attention scores of one layer above which they are not kept for the backward pass (fp32, 16 MiB)."""
+
+
+def keeps_scores(llm: LanguageModel, scores_per_head: int) -> bool:
+    """Whether a pass may keep all attention scores of a layer. scores_per_head: batch x queries x keys."""
+    heads = int(getattr(llm.model.config.get_text_config(), "num_attention_heads", 1))
+    return (
+        llm.device.type == "cpu"
+        and scores_per_head * heads <= LARGEST_SCORES
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 @contextmanager

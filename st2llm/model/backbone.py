@@ -16,10 +16,11 @@ from st2llm.encode.layers.linear import Linear
 from st2llm.encode.layers.transformer import Transformer
 from st2llm.errors import ConfigError
 from st2llm.llm.architecture.base_model import base_of, check_context
+from st2llm.llm.architecture.frozen_llama import FrozenLlama
 from st2llm.llm.architecture.text_lengths import TextLengths
 from st2llm.llm.architecture.windows import sliding_window_of
 from st2llm.llm.local import LanguageModel, decoder_layers
-from st2llm.model.attention import attention_for_training
+from st2llm.model.attention import attention_for_training, keeps_scores
 from st2llm.model.prompt_cache import KeptPrompts, PromptCache, mean_state
 from st2llm.types import Slot
 
@@ -124,6 +125,8 @@ class LLMBackbone(nn.Module):
         self.lengths = TextLengths(self.base)
         self.prompt_cache: PromptCache | None = None
         self.neighbour_mask: Bool[Tensor, "slot slot"] | None = None
+        plain = adaptation.frozen and FrozenLlama.can_read(self.base)
+        self.frozen_llama = FrozenLlama(self.base) if plain else None
         if llm not in _keeps_prompts:
             _keeps_prompts[llm] = self._check_reading()
         if adaptation.frozen and _keeps_prompts[llm]:
@@ -257,16 +260,32 @@ class LLMBackbone(nn.Module):
         longest = int(lengths.max())
         check_context(self.llm.model, longest + slots)
         real = torch.arange(longest, device=soft.device) >= longest - lengths[:, None]
+        position = lengths[:, None] + torch.arange(slots, device=soft.device)
+        tokens = soft.to(self.llm.dtype)
+        if self.frozen_llama is not None and keeps_scores(self.llm, len(soft) * slots * (longest + slots)):
+            keys_values = [(layer.keys, layer.values) for layer in past.layers]
+            frozen_states = self.frozen_llama(tokens, keys_values, position, self._visible(real, slots))
+            return frozen_states.float(), mean
         mask = self._attention_mask(real, slots)
         with self._attention(len(soft), slots, longest + slots):
             states: Tensor = self.base(
-                inputs_embeds=soft.to(self.llm.dtype),
+                inputs_embeds=tokens,
                 attention_mask=mask if mask.ndim == 2 else mask[:, :, longest:],
-                position_ids=lengths[:, None] + torch.arange(slots, device=soft.device),
+                position_ids=position,
                 past_key_values=past,
                 use_cache=True,
             ).last_hidden_state.float()
         return states, mean
+
+    def _visible(
+        self, real: Bool[Tensor, "batch word"], slots: int
+    ) -> Bool[Tensor, "batch slot word_and_slot"]:
+        """Which tokens of the prompt, and which other soft tokens, a soft token attends to."""
+        own = torch.ones(slots, slots, dtype=torch.bool, device=real.device).tril()
+        if self.neighbour_mask is not None:
+            first = slots - len(self.neighbour_mask)
+            own[first:, first:] = self.neighbour_mask
+        return torch.cat([real[:, None].expand(-1, slots, -1), own.expand(len(real), -1, -1)], dim=2)
 
     def _attention(self, batch: int, queries: int, keys: int) -> AbstractContextManager[None]:
         """The attention kernel of a pass. Checkpointed layers are computed again outside it, so they keep theirs."""

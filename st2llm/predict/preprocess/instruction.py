@@ -39,7 +39,7 @@ def render_instruction(template: Serializer | None, sample: Sample, slots: int) 
 def render_instructions(
     template: Serializer | None, samples: Sequence[Sample], slots: int
 ) -> tuple[str, ...]:
-    """The instruction of each sample; one that says no more than the data set is rendered once for all of its samples."""
+    """The instruction of each sample; one that only names the data set is rendered once for all samples of it."""
     texts: dict[tuple[str, ...], str] = {}
     return tuple(_known_or_rendered(template, sample, slots, texts) for sample in samples)
 

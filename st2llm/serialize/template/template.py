@@ -138,7 +138,11 @@ class Template(Displayed):
 
         Samples with the same data set have the same prompt, for the same number of soft tokens.
         """
-        if self.head.answer is not None or self.head.per == "place" or self.body.variables - _DATA_SET_VARIABLES:
+        if (
+            self.head.answer is not None
+            or self.head.per == "place"
+            or self.body.variables - _DATA_SET_VARIABLES
+        ):
             return None
         side = sample.side
         return (sample.kind, sample.task, side.dataset, side.description, side.quantity, side.unit)

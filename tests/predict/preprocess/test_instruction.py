@@ -6,8 +6,8 @@ import pytest
 
 from st2llm.predict.preprocess.instruction import render_instruction, render_instructions
 from st2llm.serialize.template.template import Template, load_prompt
-from tests.support.movement_samples import event_sample
 from tests.support.graph_samples import forecast_sample
+from tests.support.movement_samples import event_sample
 
 SLOTS = 5
 
