@@ -66,6 +66,17 @@ class DiffusionSettings(LossSettings):
     steps: int = Field(20, ge=1)
 
 
+class SaitsSettings(LossSettings):
+    """Imputation by SAITS (Du et al. 2023); of the encoder, d_st, layers and dropout are those of its blocks.
+
+    ratio: share of a window that is hidden at each step of training. observed: weight of the reconstruction of visible
+    readings.
+    """
+
+    ratio: float = Field(0.25, gt=0, lt=1)
+    observed: float = Field(0.05, ge=0)
+
+
 class LossTerms(Settings):
     """Named terms of a loss, each given or None."""
 
@@ -79,7 +90,7 @@ class PretrainObjectives(LossTerms):
     """What `st2llm pretrain` minimises: the weighted sum of the terms that are given.
 
     regression: mean absolute (or squared) error of the hidden entries of fields. likelihood: the proper score of a
-    sequence head: nats of the next place or event, the energy score of a path.
+    sequence head: nats of the next place or event, the energy score of a path. saits: alone, with a model of its own.
     """
 
     regression: RegressionSettings | None = None
@@ -87,6 +98,7 @@ class PretrainObjectives(LossTerms):
     masked: MaskedSettings | None = None
     contrastive: ContrastiveSettings | None = None
     diffusion: DiffusionSettings | None = None
+    saits: SaitsSettings | None = None
 
 
 class AlignmentObjectives(LossTerms):

@@ -146,10 +146,20 @@ class PretrainRecipe(TaskRecipe):
             raise ValueError(
                 "objectives is empty: give regression, masked, contrastive, diffusion or likelihood"
             )
+        if self.objectives.saits:
+            self._check_saits()
         (name,) = self.task
         if name in ("next-place", "next-event") and set(terms) != {"likelihood"}:
             raise ValueError(f"{name} is trained by `objectives: {{likelihood: {{}}}}` alone")
         return self
+
+    def _check_saits(self) -> None:
+        own = EncoderSettings(**self.encoder.model_dump(include={"d_st", "layers", "dropout"}))
+        if set(self.objectives.given) != {"saits"} or self.init_from is not None or self.encoder != own:
+            raise ValueError(
+                "objectives.saits trains a model of its own: leave out other objectives and init_from, and of the "
+                "encoder give d_st, layers and dropout only"
+            )
 
 
 class SoftTokenRecipe(TaskRecipe):

@@ -16,6 +16,7 @@ from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel, require_local
 from st2llm.model.arm import Arm, build_arm
 from st2llm.model.objectives.noise_schedule import NoiseSchedule
+from st2llm.model.objectives.saits import Saits
 from st2llm.model.pretraining import FieldPretrainingModel, SequencePretrainingModel
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import fit_field_preprocessor
@@ -79,10 +80,13 @@ def fit_pretraining_preprocessor(recipe: PretrainRecipe, train: TrainingWindows)
 
 def build_pretraining_module(
     recipe: PretrainRecipe, shape: FieldShape | SequenceShape, sample: Sample
-) -> Arm | SequencePretrainingModel | FieldPretrainingModel:
+) -> Arm | SequencePretrainingModel | FieldPretrainingModel | Saits:
     """A fresh module: for sequences and classes an arm without a backbone, for fields an encoder with heads for whole
-    windows.
+    windows, or SAITS.
     """
+    e = recipe.encoder
+    if recipe.objectives.saits and isinstance(shape, FieldShape) and not shape.classes:
+        return Saits(shape, width=e.d_st, layers=e.layers, dropout=e.dropout, seed=recipe.seed)
     blueprint = make_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
     contrastive, diffusion = recipe.objectives.contrastive, recipe.objectives.diffusion
     schedule = noise_schedule(diffusion) if diffusion else None

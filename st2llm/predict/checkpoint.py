@@ -35,7 +35,7 @@ from st2llm.types import Prediction, Sample
 _BATCH_SIZE = 32
 _MOST_NAMED = 5
 """Places or classes that a message names, at most."""
-_PREDICTING = {"regression", "likelihood", "masked"}
+_PREDICTING = {"regression", "likelihood", "masked", "saits"}
 """PretrainObjectives that train a head whose output is a prediction."""
 
 

@@ -19,6 +19,7 @@ from st2llm.model.objectives.contrastive import Contrastive
 from st2llm.model.objectives.diffusion import DiffusionObjective
 from st2llm.model.objectives.masked import MaskedReconstruction, MaskedTrajectories
 from st2llm.model.objectives.objective import Objective
+from st2llm.model.objectives.saits import SaitsObjective
 from st2llm.model.objectives.supervised import Likelihood, Regression
 from st2llm.predict.build import noise_schedule
 from st2llm.predict.preprocess import Preprocessor
@@ -42,6 +43,9 @@ def pretraining_objective(
         raise ConfigError(
             f"{recipe.id}: likelihood is for sequences. Fields have regression, masked, contrastive and diffusion."
         )
+    if saits := settings.saits:
+        scale = preprocessor.error_scale(sample)
+        return SaitsObjective(scale, ratio=saits.ratio, observed=saits.observed)
     edges, terms = edges_of(sample), Terms()
     if settings.regression:
         terms["regression"] = (

@@ -210,6 +210,25 @@ def test_a_checkpoint_keeps_what_was_usual(tmp_path):
     assert np.isfinite(said.value[test[0].wanted]).all()
 
 
+def test_saits_fills_gaps_from_its_checkpoint_and_takes_nothing_of_other_models(tmp_path):
+    changes = {
+        "task": {"impute": {"length": 12, "share": 0.25}},
+        "encoder": {"d_st": 8, "layers": 1},
+        "objectives": {"saits": {}},
+    }
+    recipe = load_recipe(recipe_file(tmp_path, **changes), into=PretrainRecipe)
+    pretrain(recipe, tmp_path / "run")
+    parts = st2llm.split(st2llm.load_data(recipe.data), recipe.parsed_task, stride=12)
+    samples = [sample.without_truth() for sample in parts.test]
+    for sample, said in zip(
+        samples, checkpointed.load_predictor(tmp_path / "run", name="s").predict(samples), strict=True
+    ):
+        assert (np.isfinite(said.value) == sample.wanted).all()
+    for wrong in ({"encoder": ENCODER}, {"objectives": {"saits": {}, "masked": {}}}):
+        with pytest.raises(ConfigError, match="objectives.saits trains a model of its own"):
+            load_recipe(recipe_file(tmp_path, **{**changes, **wrong}), into=PretrainRecipe)
+
+
 def test_a_diffusion_checkpoint_answers_with_draws(tmp_path):
     path = recipe_file(
         tmp_path,
