@@ -73,7 +73,8 @@ def compare(
     if dry_run:
         _print_estimate(suite, overrides, out, resume)
         return
-    make(suite, overrides, out=out, resume=resume)  # errors of the suite come before torch is loaded
+    plan = make(suite, overrides, out=out, resume=resume)  # errors of the suite come before torch is loaded
+    resumed = any(store.exists for store in plan.stores)
     from st2llm.evaluate.run.compare import compare as run
     from st2llm.evaluate.run.cost import processor_time
 
@@ -90,7 +91,7 @@ def compare(
         settings=settings,
     )
     print_rich(report.table())
-    took = f"Took {processor_time()}" + (" since it was resumed." if resume else ".")
+    took = f"Took {processor_time()}" + (" since it was resumed." if resumed else ".")
     typer.echo("\n".join([report.verdict, took, *(f"Report: {page}" for page in report.pages)]))
 
 

@@ -1,11 +1,13 @@
 """The options of `st2llm compare` reach the comparison."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.command_line import run_cli
 
 from st2llm.evaluate.run import compare, plan
+from st2llm.evaluate.run_folder.store import RunStore
 
 
 class _StopError(Exception):
@@ -19,7 +21,7 @@ def test_every_option_reaches_the_comparison(monkeypatch):
         seen.update(options, suite=suite)
         raise _StopError
 
-    monkeypatch.setattr(plan, "make", lambda *_, **__: None)
+    monkeypatch.setattr(plan, "make", lambda *_, **__: SimpleNamespace(stores=()))
     monkeypatch.setattr(compare, "compare", record)
     words = "compare town --data a --llm b --out c --limit 3 --resume --prune --save-arms --quiet"
     run_cli(*words.split(), "--seeds", "0,1", "--set", "budget.steps=7")
@@ -40,3 +42,19 @@ def test_every_option_reaches_the_comparison(monkeypatch):
 @pytest.mark.parametrize("words", [["--seeds", "a,b"], ["--prune"]])
 def test_options_that_cannot_be_used_are_a_usage_error(words):
     assert run_cli("compare", "demo", *words).returncode == 2
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_run_is_called_resumed_only_where_it_had_begun_before(monkeypatch, tmp_path, existed):
+    """`--resume` in a new folder once ended with "since it was resumed"."""
+
+    def finish(*_, **__):
+        (tmp_path / "run.json").touch()
+        return SimpleNamespace(table=lambda: "", verdict="Nothing to tell.", pages=[])
+
+    monkeypatch.setattr(plan, "make", lambda *_, **__: SimpleNamespace(stores=(RunStore(tmp_path),)))
+    monkeypatch.setattr(compare, "compare", finish)
+    if existed:
+        (tmp_path / "run.json").touch()
+    done = run_cli("compare", "town", "--out", tmp_path, "--resume")
+    assert ("since it was resumed" in done.stdout) == existed, done.stderr

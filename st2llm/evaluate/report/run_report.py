@@ -94,11 +94,13 @@ class Report(Displayed):
         return [folder for part in self.parts for folder in part._run_folders()] or [self.path]
 
     def table(self) -> Table | Group:
-        """The results as a table for the terminal, one below another for a list of suites."""
+        """The results as a table that fits the terminal, one below another for a list of suites; whole in a pipe."""
         if self.parts:
             return Group(*(part.table() for part in self.parts))
         primary = read_json(self.path / "run.json")["suite"]["primary_metric"]
-        return results_table(self.results, primary, width=Console().width)
+        console = Console()
+        width = console.width if console.is_terminal or console.is_jupyter else None
+        return results_table(self.results, primary, width=width)
 
     def save(self) -> Path:
         """Writes report.md and report.html again; returns the page, or the folder of a list, with its overview.md."""

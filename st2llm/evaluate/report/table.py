@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
 from st2llm.evaluate.report.formats import (
@@ -22,8 +23,7 @@ from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS
 from st2llm.metrics import channel_metric, is_higher_better, is_share, split_metric
 from st2llm.train.loop.budget import OUTCOME_LABELS
 
-NARROW = 100
-"""Terminals narrower than so many columns get a table without the optional columns."""
+_WIDEST = 10_000
 _MARKS = {"improving": "*", "rising": "^", "stuck": "!", "short": "?"}
 """Marks of arms whose training did not end on a plateau."""
 
@@ -38,24 +38,60 @@ class Column:
     optional: bool = False
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What gives way in a narrow terminal: optional columns, intervals beside their value, columns of zeros."""
+
+    optional: bool = True
+    stacked: bool = False
+    zeros: bool = True
+
+
+_LAYOUTS = (
+    Layout(),
+    Layout(optional=False),
+    Layout(optional=False, stacked=True),
+    Layout(optional=False, stacked=True, zeros=False),
+)
+"""From the widest to the narrowest."""
+
+
 def results_table(records: Sequence[Record], primary: str = "mae", *, width: int | None = None) -> Table:
     """One row per predictor and task, pooled over seeds, sorted by the primary metric, the best first.
 
-    width: of the terminal; under NARROW columns some are left out, None keeps all.
+    Columns without any content are left out, such as gains where no language model took part.
+    width: of the terminal, in columns; the widest layout that fits is taken. None: the widest.
     """
-    pooled = [r for r in records if r.seed is None]
+    pooled = sorted((r for r in records if r.seed is None), key=lambda r: (r.task, _rank(r, primary)))
     several = len({r.task for r in pooled}) > 1
-    narrow = width is not None and width < NARROW
-    columns = [c for c in _columns(primary, several=several) if not (narrow and c.optional)]
-    states = dict.fromkeys(r.training_end for r in pooled)
+    columns = [c for c in _columns(primary, several=several) if {c.cell(r) for r in pooled} != {MISSING}]
+    tables = (_table(pooled, columns, layout) for layout in _LAYOUTS)
+    screen = Console(width=_WIDEST)
+    for table in tables:
+        if width is None or screen.measure(table).maximum <= width:
+            break
+    return table
+
+
+def _table(records: Sequence[Record], columns: Sequence[Column], layout: Layout) -> Table:
+    states = {r.training_end for r in records}
     marks = [f"{_MARKS[state]} {OUTCOME_LABELS[state]}" for state in _MARKS if state in states]
     table = Table(caption=", ".join(marks) or None, caption_justify="left")
+    cells = {c.name: [c.cell(r) for r in records] for c in columns if layout.optional or not c.optional}
     for column in columns:
+        if column.name not in cells or (not layout.zeros and set(cells[column.name]) == {"0"}):
+            cells.pop(column.name, None)
+            continue
         justify = "left" if column.is_text else "right"
         table.add_column(column.name, justify=justify, no_wrap=column.is_text)  # type: ignore[arg-type]
-    for r in sorted(pooled, key=lambda r: (r.task, _rank(r, primary))):
-        table.add_row(*(column.cell(r) for column in columns))
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*(_stacked(cell) for cell in row) if layout.stacked else row)
     return table
+
+
+def _stacked(cell: str) -> str:
+    """The cell with what stands behind its value on lines of its own."""
+    return cell.replace(" [", "\n[").replace(" (too few blocks: ", "\n(too few blocks:\n")
 
 
 def _columns(primary: str, *, several: bool) -> list[Column]:
@@ -69,7 +105,7 @@ def _columns(primary: str, *, several: bool) -> list[Column]:
         Column(f"{_header(primary)} [95 %]", lambda r: _estimate(primary, r.metrics.get(primary))),
         Column(_header(second), lambda r: _value(second, r.metrics.get(second)), optional=True),
         Column("gain over best", lambda r: _gain(r.gain_best, relative=relative)),
-        Column("gain of pre-training", lambda r: _gain(r.gain_pretraining, relative=relative)),
+        Column("gain of pretraining", lambda r: _gain(r.gain_pretraining, relative=relative)),
         Column("n", lambda r: format_count(r.n)),
         Column("unread", lambda r: format_count(r.unread)),
         Column("train s", lambda r: format_count(r.cost.get("train_s")), optional=True),

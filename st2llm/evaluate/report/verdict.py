@@ -13,8 +13,10 @@ from st2llm.evaluate.report.formats import (
     metric_unit,
     pluralize,
 )
+from st2llm.evaluate.report.protocol import block_name
 from st2llm.evaluate.run_folder.record import Gain, Record
 from st2llm.evaluate.run_folder.results import RunResults
+from st2llm.evaluate.scoring.gains.interval import MIN_BLOCKS
 from st2llm.evaluate.scoring.gains.outcome import Outcome, gain_outcome, shortage, within_margin
 from st2llm.evaluate.scoring.records import best_llm_arm
 
@@ -50,6 +52,7 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
         reference = next((row.predictor for row in rows if not row.pretrained), None)
         took_part = any(row.pretrained for row in rows)
         sentence = _no_gain_sentence(results, rows, arm, took_part=took_part)
+        cautions = (*cautions, *_no_intervals(results, rows))
         return Verdict("no-verdict" if took_part else "none", sentence, about, cautions, arm, reference)
     gain = arm.gain_best
     name, measured = _llm_of(results, arm), _measured(results, gain)
@@ -66,6 +69,14 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
         return Verdict("unclear", sentence, about, cautions, arm, gain.vs)
     sentence = _sentence(results, name, arm.predictor, gain, outcome)
     return Verdict(outcome, sentence, about, cautions, arm, gain.vs)
+
+
+def _no_intervals(results: RunResults, rows: Sequence[Record]) -> tuple[str, ...]:
+    """Why no error of a task has an interval; empty where one has."""
+    scores = [row.measured[results.primary] for row in rows if results.primary in row.measured]
+    if not scores or any(score.low is not None for score in scores):
+        return ()
+    return (f"There are no intervals: they need at least {MIN_BLOCKS} {block_name(results)} of test data.",)
 
 
 def _failed_control(results: RunResults) -> str:

@@ -80,9 +80,8 @@ class RunProgress:
         self._stage, self._steps, self._step = "", 0, 0
 
     def start(self, label: str, steps: int) -> None:
-        """Begins a stage of the arm. label: it may begin with the key of the arm, and those of arms trained with it."""
-        stage = label.removeprefix(self._current[1] if self._current else "").strip()
-        self._stage = f"with {stage[1:].strip()}" if stage.startswith(",") else stage
+        """Begins a stage of the arm. label: it may begin with the key of the arm, which the line names already."""
+        self._stage = label.removeprefix(self._current[1] if self._current else "").strip(", ")
         self._steps, self._step = steps, 0
 
     def update(self, step: int) -> None:

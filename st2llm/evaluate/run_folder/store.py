@@ -56,6 +56,11 @@ class RunStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return (self.root / "run.json").exists()
+
     def claim(self, *, resume: bool) -> None:
         """Checks that the path can hold this run, before any work is done.
 
@@ -65,7 +70,7 @@ class RunStore:
             raise ConfigError(
                 f"{self.root} is a file, but a folder for the results is expected. Choose another --out."
             )
-        if (self.root / "run.json").exists() and not resume:
+        if self.exists and not resume:
             raise ConfigError(
                 f"{self.root} already holds a run. Continue it with --resume, or choose another --out."
             )

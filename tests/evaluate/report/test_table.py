@@ -89,9 +89,9 @@ def test_names_of_predictors_are_whole_at_every_width(width):
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_backbones_are_left_out_of_a_narrow_table():
+def test_backbones_are_left_out_of_a_table_that_would_not_fit():
     records = [record("a", 1.0, backbone="llm-lora")]
-    assert "backbone" not in shown(records, width=80)
+    assert "backbone" not in shown(records, width=60)
     assert "llm-lora" in shown(records, width=120)
 
 
@@ -103,3 +103,28 @@ def test_tasks_are_named_where_there_are_several():
     records = [record("a", 1.0, task="forecast-12-3"), record("a", 2.0, task="forecast-12-6")]
     assert rows_of(shown(records)) == ["forecast-12-3", "forecast-12-6"]
     assert "forecast" not in shown(records[:1])
+
+
+def test_rules_alone_have_no_columns_of_gains_and_backbones_and_fit_80_columns():
+    """A comparison of rules once filled half of a narrow screen with dashes, and left RMSE out for want of room."""
+    text = shown([record("hour-of-week", 11.8), record("ridge", 20.3)], width=80)
+    assert "gain" not in text and "backbone" not in text
+    assert "RMSE" in text
+
+
+def test_in_100_columns_an_interval_stands_whole_below_its_value():
+    """Rows were once four lines high, with intervals broken in two."""
+    arm = {**record("llm-frozen", 53.3, gain=gain(0.001, -0.004, 0.003)), "backbone": "llm-frozen"}
+    arm["gain_pretraining"] = gain(0.001, -0.004, 0.003)
+    text = shown([arm, record("ridge-deviation", 53.8)], width=80)
+    assert len([line for line in text.splitlines() if "[−0.4, +0.3]" in line]) == 1
+    assert "+0.1 % [−0.4, +0.3]" in shown([arm], width=200)
+
+
+def test_a_narrow_table_drops_unread_answers_only_where_there_are_none():
+    rows = [
+        record(name, 53.3, gain=gain(-3.1, n_blocks=2), backbone="text")
+        for name in ("text", "ridge-deviation")
+    ]
+    assert "unread" not in shown(rows, width=64)
+    assert "unread" in shown([{**rows[0], "unread": 3}, rows[1]], width=64)

@@ -106,6 +106,14 @@ def test_without_a_language_model_the_sentence_says_so_and_names_the_best(tmp_pa
     assert said.llm_arm is None
 
 
+def test_without_intervals_a_comparison_of_rules_says_how_much_test_data_they_need(tmp_path):
+    """The header `MAE [95 %]` stood over bare numbers, and nothing said why."""
+    alone = fake_run.ARMS[:6]
+    few = verdict(tmp_path / "few", llm=False, arms=alone, demo=False, n_blocks=10)
+    assert few.cautions == ("There are no intervals: they need at least 20 days of test data.",)
+    assert verdict(tmp_path / "many", llm=False, arms=alone, demo=False).cautions == ()
+
+
 def test_the_verdict_says_what_it_is_about(tmp_path):
     about = verdict(tmp_path).about
     for part in (

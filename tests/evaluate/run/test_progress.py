@@ -53,7 +53,7 @@ def test_the_line_names_arm_stage_step_and_the_time_left_for_all(clock):
     run = RunProgress(ARMS, clock)
     run_arm(run, clock, "ridge-0", 1)
     run.begin("town", "lora-0")
-    run.start("lora-0 lr 0.001", 200)
+    run.start("lora-0, lr 0.001", 200)
     clock.time += 60
     run.update(50)
     # 180 s for the other 150 steps, and 100 s for the second seed, of which nothing is known yet.
@@ -64,8 +64,8 @@ def test_the_line_names_arm_stage_step_and_the_time_left_for_all(clock):
 def test_arms_that_are_trained_together_are_named(clock):
     run = RunProgress(ARMS, clock)
     run.begin("town", "lora-0")
-    run.start("lora-0, lora-1 lr 0.001", 200)
-    assert run.line().startswith("arm 1 of 3: lora, seed 0, with lora-1 lr 0.001; ")
+    run.start("lora-0 together with seed 1, lr 0.001", 200)
+    assert run.line().startswith("arm 1 of 3: lora, seed 0, together with seed 1, lr 0.001; ")
 
 
 def test_time_left_is_never_negative_however_long_an_arm_takes(clock):

@@ -312,7 +312,10 @@ def _fit_prompt_norm(arm: Arm, job: Job, batch: Batch | None) -> None:
 
 
 def _label(jobs: Sequence[Job], rates: Sequence[float]) -> str:
-    return f"{', '.join(job.key for job in jobs)} lr {', '.join(f'{rate:g}' for rate in rates)}"
+    """`llm-frozen-0 together with seed 1 and seed 2, lr 0.001`."""
+    others = " and ".join(f"seed {job.seed}" for job in jobs[1:])
+    together = f" together with {others}" if others else ""
+    return f"{jobs[0].key}{together}, lr {' and '.join(f'{rate:g}' for rate in rates)}"
 
 
 def _model_of(arm: Arm) -> LanguageModel | None:
