@@ -1,5 +1,6 @@
 """Writing files atomically, and folders that one process at a time may write."""
 
+import difflib
 import os
 import re
 import shutil
@@ -43,6 +44,13 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def nearest_file(path: Path) -> str:
+    """A hint for a message on a missing file: the file of its folder with the nearest name; '' where none is near."""
+    names = [file.name for file in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, sorted(names), n=1)
+    return f" Did you mean {str(path.with_name(close[0]))!r}?" if close else ""
 
 
 def sync(path: Path) -> None:

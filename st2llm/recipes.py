@@ -46,7 +46,7 @@ def locate(name: str | Path) -> Path:
         if matches:
             return matches[0]
     names = {match.name for candidate in candidates for match in _below(candidate.parent, path)}
-    names |= {match.name for candidate in candidates for match in candidate.parent.glob(f"*{path.suffix}")}
+    names |= {match.name for each in (path, *candidates) for match in each.parent.glob(f"*{path.suffix}")}
     raise ConfigError(f"There is no {name}. {nearest(path.name, names)}")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from st2llm import files
 from st2llm.errors import ConfigError, StorageError
-from st2llm.files import exclusive, remove_temporary, write_atomically
+from st2llm.files import exclusive, nearest_file, remove_temporary, write_atomically
 
 HOLD = """
 import sys, time
@@ -89,3 +89,11 @@ def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
         (tmp_path / name).write_text("x")
     remove_temporary(tmp_path)
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+
+
+def test_a_missing_file_is_answered_with_the_nearest_name_of_its_kind_in_its_folder(tmp_path):
+    for name in ("readings.csv", "readings.yaml"):
+        (tmp_path / name).touch()
+    assert nearest_file(tmp_path / "reading.csv") == f" Did you mean {str(tmp_path / 'readings.csv')!r}?"
+    assert nearest_file(tmp_path / "positions.csv") == ""
+    assert nearest_file(tmp_path / "gone" / "reading.csv") == ""

@@ -54,6 +54,16 @@ def test_an_unknown_recipe_offers_the_nearest(roots):
         recipes.locate("evaluation/suites/on.yaml")
 
 
+def test_a_misspelled_suite_of_ones_own_gets_the_name_of_the_file_beside_it(roots, monkeypatch):
+    """The message once ended with "Known: none."."""
+    monkeypatch.chdir(roots["clone"])
+    (roots["clone"] / "bicycles-rules.yaml").touch()
+    with pytest.raises(
+        ConfigError, match="There is no bicycles-rule.yaml. Did you mean 'bicycles-rules.yaml'"
+    ):
+        recipes.locate("bicycles-rule.yaml")
+
+
 def test_a_file_in_a_subfolder_is_found_by_its_name_in_the_folder_of_recipes(roots):
     below = roots["clone"] / "evaluation/suites/native/two.yaml"
     below.parent.mkdir()

@@ -82,7 +82,7 @@ def data_init(
         print_note(draft.left_out_text)
     if out is None:
         typer.echo(draft.text(), nl=False)
-        print_note(f"Save it as a .yaml file in {draft.folder}, and check it: st2llm data show FILE.yaml")
+        print_note(f"Save it as a .yaml file in {draft.folder.absolute()}, then: st2llm data show FILE.yaml")
         return
     write_card(draft, out)
     typer.echo(f"Card: {out}")

@@ -146,7 +146,7 @@ def task_for(
         return tasks.forecast(history or max(1, length - 1), horizon or 1)
     raise DataError(
         f"The card of {first.name} has no `default_task` for {word}. Give {' and '.join(missing)}, or name the task in "
-        f"the card."
+        f"the card, such as `default_task: {{forecast: {{history: 48, horizon: 24}}}}`."
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from st2llm.config.explain import explain, models_in
 from st2llm.config.safe_yaml import load_yaml
 from st2llm.errors import ConfigError
+from st2llm.files import nearest_file
 
 _log = logging.getLogger(__name__)
 _reported: set[tuple[str, str]] = set()
@@ -45,7 +46,9 @@ def read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ConfigError(f"There is no file {path}. Give the path of a YAML file that exists.") from error
+        raise ConfigError(
+            f"There is no file {path}. Give the path of a YAML file that exists.{nearest_file(path)}"
+        ) from error
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a folder, but a YAML file is expected.") from error
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ from st2llm.data.load import event, graph, grid, trajectory, video
 from st2llm.data.load.card_calendar import FutureRules, with_future_steps
 from st2llm.data.windows import Splits, split
 from st2llm.errors import ConfigError, DataError, nearest
+from st2llm.files import nearest_file
 from st2llm.types import Container, Grid, SensorGraph
 
 __all__ = [
@@ -160,8 +161,8 @@ def card_path(name_or_card: str | Path) -> Path:
         if path.is_file():
             return path
         raise ConfigError(
-            f"There is no data card {path}. Give the path of a card that exists, or one of: "
-            f"{', '.join(cards())}."
+            f"There is no data card {path}.{nearest_file(path)} Give the path of a card that exists, or the name of "
+            "a data set of `st2llm data list`."
         )
     raise ConfigError(
         f"There is no data set {name!r}. {nearest(name, cards())} The path of a card (.yaml) works too."
@@ -213,8 +214,10 @@ def _fetched(data_card: card.Card, missing: list[str], folders: list[Path]) -> d
         if data_card.obtain:
             raise DataError(_obtain_by_hand(data_card, missing))
         absent = next((name for name in missing if name not in pins), missing[0])
+        searched = " or ".join(str(each.absolute()) for each in folders)
+        hint = next(filter(None, (nearest_file(each / absent) for each in folders)), "")
         raise DataError(
-            f"{data_card.name}: there is no file {absent!r} in {' or '.join(map(str, folders))}. Put it there, "
+            f"{data_card.name}: there is no file {absent!r} in {searched}.{hint} Put it there, "
             f"set ST2LLM_DATA to the folder that holds {data_card.data_folder()}/, "
             "or correct its name in the card."
         )

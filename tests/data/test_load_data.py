@@ -28,6 +28,25 @@ def test_a_card_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_data(tmp_path / "none.yaml")
 
 
+def test_a_misspelled_card_or_file_gets_the_name_of_the_one_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message once named all data sets that ship, and the folder as `.`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ST2LLM_DATA", raising=False)
+    Path("readings.csv").touch()
+    Path("bicycles.yaml").write_text(
+        "name: bicycles\nkind: graph\nvalues: reading.csv\ntime: time\nfreq: 1h\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"There is no data card bycicles.yaml. Did you mean 'bicycles.yaml'"
+    ):
+        load_data("bycicles.yaml")
+    with pytest.raises(DataError, match="no file 'reading.csv' in ") as caught:
+        load_data("bicycles.yaml")
+    assert f"in {tmp_path}. Did you mean 'readings.csv'?" in str(caught.value)
+
+
 def test_data_with_no_origin_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ST2LLM_DATA", raising=False)
     with pytest.raises(DataError, match="put them into DATA/graph/los_loop .* set ST2LLM_DATA to DATA"):

@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _MOST_NAMES = 10
 """Left-out files that are named, at most."""
+_FORECASTS = {"1h": (48, 24), "1D": (28, 7), "month": (24, 12)}
+"""Steps of the history and of the horizon of a forecast, by the step of the data."""
 
 
 @dataclass
@@ -29,6 +32,12 @@ class CardDraft:
         """Adds a key. guess: why this value is taken, where the files do not state it."""
         comment = f"   # guess: {guess}" if guess else ""
         self.lines.append(f"{key}: {_yaml(value)}{comment}")
+
+    def add_forecast(self, freq: str) -> None:
+        """Adds a forecast as the default task: of a day from hours, of a week from days, of a year from months."""
+        history, horizon = _FORECASTS.get(freq, (24, 12))
+        task = {"forecast": {"history": history, "horizon": horizon}}
+        self.add("default_task", task, "steps that are seen, and steps after them that are to be predicted")
 
     def text(self) -> str:
         """The card as YAML."""
@@ -57,7 +66,8 @@ def start_draft(kind: str, files: Sequence[Path], why: str) -> CardDraft:
     """A draft that is named after its first file, or after the folder of several."""
     folder = Path(os.path.commonpath([file.parent for file in files]))
     stem = files[0].name.split(".")[0] if len(files) == 1 else folder.resolve().name
-    name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "data"
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-") or "data"
     return CardDraft(kind, name, folder, why)
 
 

@@ -29,9 +29,8 @@ def draft_raster(files: Sequence[Path]) -> CardDraft:
         variable = data[names[0]]
         draft.add("values", path.name)
         draft.add("variable", names[0], f"the first of {', '.join(names)}" if len(names) > 1 else "")
-        draft.add(
-            "freq", _step(xr.decode_cf(data[["time"]])["time"].values), "the most frequent step of `time`"
-        )
+        freq = _step(xr.decode_cf(data[["time"]])["time"].values)
+        draft.add("freq", freq, "the most frequent step of `time`")
         unit = str(variable.attrs.get("units", ""))
         draft.add("timezone", "UTC", "the calendar may be local")
         draft.add("unit", unit, "" if unit else "not in the file: write it here")
@@ -39,6 +38,7 @@ def draft_raster(files: Sequence[Path]) -> CardDraft:
             "quantity", str(variable.attrs.get("long_name", names[0])), "as the file calls it, for prompts"
         )
     draft.add("split", _SPLIT, "shares of the time")
+    draft.add_forecast(freq)
     return draft
 
 

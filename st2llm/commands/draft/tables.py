@@ -11,6 +11,7 @@ import pandas as pd
 
 from st2llm.commands.draft.content import CardDraft, start_draft
 from st2llm.data import safe_open
+from st2llm.data.read.timestamp_format import format_hint, formats_of
 from st2llm.errors import DataError
 
 _ROWS = 2000
@@ -22,7 +23,8 @@ _NAMES = {
     "x": ("x", "easting", "east"),
     "y": ("y", "northing", "north"),
     "object": ("user", "user_id", "uid", "object", "object_id", "trajectory", "track", "track_id", "trip", "vehicle",
-               "vehicle_id", "device", "device_id", "animal", "ship", "mmsi"),
+               "vehicle_id", "device", "device_id", "animal", "ship", "mmsi", "person", "person_id", "participant", "subject",
+               "agent", "rider", "driver", "taxi", "bus", "bike"),
     "place": ("sensor", "sensor_id", "station", "station_id", "node", "node_id", "site", "place", "location",
               "detector"),
     "mark": ("type", "category", "mark", "class", "offense", "kind", "event_type"),
@@ -30,7 +32,8 @@ _NAMES = {
     "id": ("id", "sensor_id", "station_id", "node_id", "site", "station", "name", "code"),
 }  # fmt: skip
 _OFFSET = re.compile(r"(?:Z|[+-]\d\d:?\d\d)$")
-_UNIT = re.compile(r"[(\[]([^)\]]+)[)\]]\s*$")
+_UNIT = re.compile(r"[(\[]([^)\]]*[^\W\d][^)\]]*|%)[)\]]\s*$")
+"""What stands in brackets at the end of the name of a column, unless it is a number: `speed (km/h)`."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def draft_tables(files: Sequence[Path]) -> CardDraft:
         position[0]
     ].nunique().max() == 1:
         return _graph(table, time, others)
-    if (moving := _object_column(table, position)) is not None:
+    if (moving := _object_column(table, time, position)) is not None:
         return _trajectory(table, time, moving)
     return _event(table, time)
 
@@ -107,13 +110,38 @@ def _time_column(table: _Table) -> str | None:
     named = table.column("time")
     texts = [str(name) for name in table.rows.columns if not pd.api.types.is_numeric_dtype(table.rows[name])]
     for name in [named, *texts] if named in texts else texts:
-        if name is not None and _times(table.rows[name]).notna().mean() > 0.9:
+        if name is not None and (_is_iso(table.rows[name]) or formats_of(table.rows[name].dropna())):
             return name
     return None
 
 
-def _times(column: "pd.Series[str]") -> "pd.Series[pd.Timestamp]":
-    return pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+def _is_iso(column: "pd.Series[str]") -> bool:
+    return bool(_times(column, "ISO8601").notna().mean() > 0.9)
+
+
+def _times(column: "pd.Series[str]", form: str) -> "pd.Series[pd.Timestamp]":
+    return pd.to_datetime(column, errors="coerce", utc=True, format=form)
+
+
+def _add_time(draft: CardDraft, table: _Table, time: str) -> str:
+    """Adds the key `time`. Returns the format of the timestamps.
+
+    Raises DataError where they are not ISO and day and month cannot be told apart.
+    """
+    column = table.rows[time]
+    if _is_iso(column):
+        draft.add("time", time, "the column whose texts are timestamps")
+        return "ISO8601"
+    forms = formats_of(column.dropna())
+    if len(forms) != 1:
+        raise DataError(
+            f"{table.path}: {time!r} holds times that are not ISO.{format_hint(column.dropna(), time)} Write them as "
+            f"ISO timestamps, such as 2024-01-31T12:00:00, or write the card by hand with that key."
+        )
+    draft.add(
+        "time", {"column": time, "format": forms[0]}, "the only order of day and month that all rows fit"
+    )
+    return forms[0]
 
 
 def _position(table: _Table) -> tuple[str, str] | None:
@@ -123,44 +151,64 @@ def _position(table: _Table) -> tuple[str, str] | None:
     return None
 
 
-def _object_column(table: _Table, position: tuple[str, str]) -> str | None:
-    """The column of moving objects: each has several rows at different positions."""
-    name = table.column("object") or table.column("id")
-    if name is None:
-        return None
+def _object_column(table: _Table, time: str, position: tuple[str, str]) -> str | None:
+    """The column of moving objects, by its name, else a column of texts whose rows stand together for each text."""
+    named = table.column("object") or table.column("id")
+    if named is not None and _moves(table, named, position):
+        return named
+    others = [
+        str(name) for name in table.rows.columns if str(name) not in (time, *position, *table.numeric())
+    ]
+    return next(
+        (name for name in others if _stands_together(table, name) and _moves(table, name, position)), None
+    )
+
+
+def _moves(table: _Table, name: str, position: tuple[str, str]) -> bool:
+    """Whether most values of a column have several rows, at different positions."""
     groups = table.rows.groupby(name)
     positions = groups[list(position)].nunique().max(axis=1)
-    return name if groups.size().median() > 2 and positions.median() > 1 else None
+    return bool(groups.size().median() > 2 and positions.median() > 1)
+
+
+def _stands_together(table: _Table, name: str) -> bool:
+    """Whether the rows of each of several values follow one another. Types of events alternate in order of time."""
+    column = table.rows[name]
+    stretches = int((column != column.shift()).sum())
+    return stretches == column.nunique(dropna=False) > 1
 
 
 def _graph(table: _Table, time: str, others: Sequence[_Table]) -> CardDraft:
     """Readings of fixed places: wide (a column for each) or long (a row for each reading)."""
     place = table.column("place")
+    if place is not None and not table.rows[time].duplicated().any():
+        place = None  # a place of a wide table that has such a name, as `station` beside `park`
     numbers = [name for name in table.numeric() if name not in (*(_position(table) or ()), place)]
     if not numbers:
         raise DataError(
             f"{table.path}: no column holds numbers beside the time {time!r}, so there is no reading."
         )
-    long = place is not None and table.rows[time].duplicated().any()
-    why = f"a row for each reading of a {place}" if long else "a column of numbers for each place"
+    why = f"a row for each reading of a {place}" if place else "a column of numbers for each place"
     draft = start_draft("graph", [table.path], why)
     draft.add("values", table.path.name)
-    if long:
+    if place is not None:
         draft.add("layout", "long", "times repeat, once for each place")
-    draft.add("time", time, "the column whose texts are timestamps")
-    if long and place is not None:
+    form = _add_time(draft, table, time)
+    if place is not None:
         draft.add("place", place, "by its name")
         _channels(draft, numbers)
     elif ignored := [str(c) for c in table.rows.columns if str(c) not in (time, *numbers)]:
         draft.add("ignore", ignored, "columns without numbers")
     _separator(draft, table)
-    timestamps = _times(table.rows[time]).drop_duplicates()
-    draft.add("freq", _step(timestamps), "the most frequent step between timestamps")
+    timestamps = _times(table.rows[time], form).drop_duplicates()
+    freq = _step(timestamps)
+    draft.add("freq", freq, "the most frequent step between timestamps")
     _zone(draft, table, time)
-    _nodes(draft, table, others, numbers, place if long else None)
-    if not long or len(numbers) == 1:
+    _nodes(draft, table, others, numbers, place)
+    if place is None or len(numbers) == 1:
         _unit(draft, numbers)
     draft.add("split", {"train": 0.7, "validation": 0.1, "test": 0.2}, "shares of the time")
+    draft.add_forecast(freq)
     return draft
 
 
@@ -186,7 +234,7 @@ def _nodes(
 def _trajectory(table: _Table, time: str, moving: str) -> CardDraft:
     draft = start_draft("trajectory", [table.path], f"rows of one {moving} at several positions")
     draft.add("table", table.path.name)
-    draft.add("object", moving, "by its name, with several rows each")
+    draft.add("object", moving, "its values have several rows each")
     _where_and_when(draft, table, time)
     draft.add(
         "split",
@@ -209,7 +257,7 @@ def _event(table: _Table, time: str) -> CardDraft:
 
 
 def _where_and_when(draft: CardDraft, table: _Table, time: str) -> None:
-    draft.add("time", time, "the column whose texts are timestamps")
+    _add_time(draft, table, time)
     east, north = _position(table) or ("", "")
     degrees = table.column("lon") is not None
     for key, name in zip(("lon", "lat") if degrees else ("x", "y"), (east, north), strict=True):
@@ -245,21 +293,21 @@ def _channels(draft: CardDraft, columns: Sequence[str]) -> None:
 
 
 def _unit(draft: CardDraft, columns: Sequence[str]) -> None:
-    found = {match[1] for name in columns if (match := _UNIT.search(name))}
+    found = {match[1] if (match := _UNIT.search(name)) else "" for name in columns}
     unit = found.pop() if len(found) == 1 else ""
     draft.add("unit", unit, "from the names of the columns" if unit else "not in the file: write it here")
     draft.add("quantity", "values", "what is measured, for prompts, such as mean speed in km/h")
 
 
 def _step(timestamps: "pd.Series[pd.Timestamp]") -> str:
-    """The most frequent step, as `5min`, `1h`, `1D` or in seconds; `1MS` for months."""
+    """The most frequent step, as `5min`, `1h`, `1D` or in seconds; `month` for months."""
     steps = timestamps.sort_values().diff().dropna()
     if steps.empty:
         return "1h"
     step = steps.mode().iloc[0]
     seconds = int(step.total_seconds())
     if 28 * 86400 <= seconds <= 31 * 86400:
-        return "1MS"
+        return "month"
     for unit, size in (("D", 86400), ("h", 3600), ("min", 60)):
         if seconds % size == 0 and seconds:
             return f"{seconds // size}{unit}"

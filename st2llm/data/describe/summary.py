@@ -14,7 +14,7 @@ def provenance(data: SingleContainer) -> dict[str, Any]:
     """The source, licence, processing steps and split of a data set."""
     source = data.provenance
     return {
-        "split": {name: getattr(data.split, name) for name in ("train", "validation", "test", "align")},
+        "split": {name: getattr(data.split, name) for name in ("by", "train", "validation", "test", "align")},
         "default_task": data.default_task,
         "source": source.source,
         "sha256": source.sha256,
@@ -26,8 +26,9 @@ def provenance(data: SingleContainer) -> dict[str, Any]:
 
 
 def span(first: int, last: int, timezone: str) -> dict[str, str]:
-    """The first and the last time on the local clock."""
-    return {"first": calendar.local_iso(first, timezone), "last": calendar.local_iso(last, timezone)}
+    """The first and the last time on the local clock, and the time zone of that clock."""
+    ends = {"first": calendar.local_iso(first, timezone), "last": calendar.local_iso(last, timezone)}
+    return {**ends, "timezone": timezone}
 
 
 def spread(values: np.ndarray) -> dict[str, float | None]:

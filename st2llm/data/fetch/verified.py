@@ -11,6 +11,7 @@ import platformdirs
 
 from st2llm.data import safe_open
 from st2llm.errors import ArtefactError, DataError
+from st2llm.files import nearest_file
 
 
 def cache_dir() -> Path:
@@ -45,7 +46,9 @@ def is_verified(path: Path, sha256: str) -> bool:
 def check_pin(path: Path, sha256: str | None) -> None:
     """Raises ArtefactError where a file is missing or differs from its pinned sha256."""
     if not path.is_file():
-        raise ArtefactError(f"There is no file {path}. Put it there, or correct the data card.")
+        raise ArtefactError(
+            f"There is no file {path}.{nearest_file(path)} Put it there, or correct the data card."
+        )
     if sha256 is not None and (actual := sha256_of(path)) != sha256:
         raise ArtefactError(
             f"{path} should have sha256 {sha256}, but it has {actual}. Put the pinned file there, or correct "

@@ -15,19 +15,23 @@ def format_hint(timestamps: Iterable[str], column: str) -> str:
 
     Where both orders of day and month fit, both are named, since only the author of a file knows which is meant.
     """
-    matches = [_NUMERIC.fullmatch(text) for text in timestamps]
-    known = [match for match in matches if match is not None]
-    if not known or len(known) < len(matches):
-        return ""
-    orders = _orders(known)
-    written = [f"`format: '{order}{_clock(known[0])}'`" for order in orders]
+    written = formats_of(timestamps)
     if not written:
         return ""
     key = f"in `time: {{column: {column}, format: ...}}`"
     if len(written) == 1:
-        return f" They look like day, month and year in another order: set {written[0]} {key}."
-    first = [f"{way} if the {_first(order)} comes first" for way, order in zip(written, orders, strict=True)]
+        return f" They look like day, month and year in another order: set `format: '{written[0]}'` {key}."
+    first = [f"`format: '{each}'` if the {_first(each)} comes first" for each in written]
     return f" Day and month cannot be told apart: set {' or '.join(first)}, {key}."
+
+
+def formats_of(timestamps: Iterable[str]) -> list[str]:
+    """The strptime formats of dates of three numbers that all timestamps fit; two where day and month may swap."""
+    matches = [_NUMERIC.fullmatch(text) for text in timestamps]
+    known = [match for match in matches if match is not None]
+    if not known or len(known) < len(matches):
+        return []
+    return [f"{order}{_clock(known[0])}" for order in _orders(known)]
 
 
 def _orders(timestamps: list[re.Match[str]]) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from st2llm.errors import DataError
+from st2llm.files import nearest_file
 
 MAX_BYTES = 8 * 2**30
 """The largest file, archive member or array that is opened."""
@@ -23,7 +24,9 @@ def path_inside(folder: Path, name: str) -> Path:
 def checked_file(path: Path, *, limit: int = MAX_BYTES) -> Path:
     """The same path. Raises DataError where it is not a file, or a file over `limit` bytes."""
     if not path.is_file():
-        raise DataError(f"There is no file {path}. Put it there or correct its name in the data card.")
+        raise DataError(
+            f"There is no file {path}.{nearest_file(path)} Put it there or correct its name in the data card."
+        )
     if (size := path.stat().st_size) > limit:
         raise DataError(
             f"{path} has {size:,} bytes, and files over {limit:,} are not opened. Make it smaller."

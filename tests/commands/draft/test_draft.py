@@ -65,6 +65,25 @@ def test_rows_of_objects_that_move_are_trajectories(tmp_path, separator):
     assert len(load_data(path)) == 2
 
 
+def test_a_column_of_a_wide_table_that_is_called_station_is_a_place_too(tmp_path):
+    """The sensor `station` of the tutorial on graphs was ignored, because that word names the places of long tables."""
+    columns = {name: np.arange(240.0) for name in ("bridge", "station")}
+    pd.DataFrame({"time": HOURS, **columns}).to_csv(tmp_path / "readings.csv", index=False)
+    _, path = _card(tmp_path, tmp_path / "readings.csv")
+    assert load_data(path).places == ("bridge", "station")
+
+
+def test_objects_are_found_by_their_rows_where_the_name_of_the_column_is_not_known(tmp_path):
+    """The riders of the tutorial on trajectories were drafted as events."""
+    who = np.repeat(["rider-0", "rider-1"], 120)
+    rows = pd.DataFrame({"rider": who, "time": HOURS, "lat": 45 + np.arange(240) / 1e4, "lon": 4.8})
+    rows.to_csv(tmp_path / "fixes.csv", index=False)
+    assert _card(tmp_path, tmp_path / "fixes.csv")[0].object == "rider"
+    rows["rider"] = ["theft", "fire"] * 120
+    rows.to_csv(tmp_path / "calls.csv", index=False)
+    assert yaml.safe_load(draft_card([tmp_path / "calls.csv"]).text())["kind"] == "event"
+
+
 def test_rows_with_a_time_and_a_position_are_events(tmp_path):
     rows = pd.DataFrame(
         {
@@ -79,6 +98,37 @@ def test_rows_with_a_time_and_a_position_are_events(tmp_path):
     card, path = _card(tmp_path, tmp_path / "calls.csv")
     assert (card.kind, card.mark, card.time.column) == ("event", "category", "occurred")
     assert len(load_data(path).time) == 240
+
+
+def _spreadsheet(folder, days, form="%d.%m.%Y %H:%M"):
+    """A table as German spreadsheets write it: semicolons, day first, umlauts, numbers in brackets."""
+    times = pd.DatetimeIndex(days).strftime(form)
+    rows = pd.DataFrame({"Zeit": times, "Zählstelle Nord (2)": range(len(days)), "Ö-Ring": 1})
+    rows.to_csv(folder / "Radzähler 2025.csv", index=False, sep=";")
+    return folder / "Radzähler 2025.csv"
+
+
+def test_timestamps_whose_day_comes_first_get_their_format_and_a_number_in_brackets_is_no_unit(tmp_path):
+    """Nothing was drafted from timestamps that are not ISO, and `(2)` of a station became the unit."""
+    card, path = _card(tmp_path, _spreadsheet(tmp_path, pd.date_range("2025-03-03", periods=480, freq="h")))
+    assert (card.name, card.time.column, card.time.format) == ("radzahler-2025", "Zeit", "%d.%m.%Y %H:%M")
+    assert (card.freq, card.unit) == ("1h", "")
+    assert load_data(path).values.shape == (480, 2, 1)
+
+
+def test_where_day_and_month_cannot_be_told_apart_the_message_names_both_formats(tmp_path):
+    file = _spreadsheet(tmp_path, pd.date_range("2025-01-01", periods=12, freq="MS"), "%d/%m/%Y")
+    with pytest.raises(DataError, match=r"cannot be told apart.*'%m/%d/%Y'.*'%d/%m/%Y'"):
+        draft_card([file])
+
+
+@pytest.mark.parametrize(("step", "freq", "steps"), [("h", "1h", 24), ("D", "1D", 7), ("MS", "month", 12)])
+def test_a_drafted_graph_has_a_task_so_that_a_prompt_needs_no_options(tmp_path, step, freq, steps):
+    times = pd.date_range("2020-01-01", periods=60, freq=step)
+    pd.DataFrame({"time": times, "a": 1.0}).to_csv(tmp_path / "a.csv", index=False)
+    card, _ = _card(tmp_path, tmp_path / "a.csv")
+    assert card.freq == freq
+    assert card.default_task["forecast"]["horizon"] == steps
 
 
 def test_a_netcdf_file_is_a_grid_with_its_own_units(tmp_path):

@@ -138,3 +138,12 @@ def test_rows_for_a_person_leave_out_what_is_empty_and_name_what_is_nested():
 def test_no_clips_at_all_are_refused():
     with pytest.raises(DataError, match="nothing to describe"):
         describe([])
+
+
+@pytest.mark.parametrize("kind", ["graph", "grid", "trajectory", "event"])
+def test_the_time_zone_and_what_is_split_are_named(kind):
+    """A card without `timezone`, or with `split: {by: object}`, once looked like any other."""
+    data = CONTAINERS[kind]()
+    rows = dict(summary_rows(describe(data)))
+    assert rows["timezone"] == (data[0] if isinstance(data, list) else data).timezone
+    assert rows["split"].startswith("by: time, train: ")
