@@ -76,10 +76,10 @@ def test_a_column_of_a_wide_table_that_is_called_station_is_a_place_too(tmp_path
 def test_objects_are_found_by_their_rows_where_the_name_of_the_column_is_not_known(tmp_path):
     """The riders of the tutorial on trajectories were drafted as events."""
     who = np.repeat(["rider-0", "rider-1"], 120)
-    rows = pd.DataFrame({"rider": who, "time": HOURS, "lat": 45 + np.arange(240) / 1e4, "lon": 4.8})
+    rows = pd.DataFrame({"ridden by": who, "time": HOURS, "lat": 45 + np.arange(240) / 1e4, "lon": 4.8})
     rows.to_csv(tmp_path / "fixes.csv", index=False)
-    assert _card(tmp_path, tmp_path / "fixes.csv")[0].object == "rider"
-    rows["rider"] = ["theft", "fire"] * 120
+    assert _card(tmp_path, tmp_path / "fixes.csv")[0].object == "ridden by"
+    rows["ridden by"] = ["theft", "fire"] * 120
     rows.to_csv(tmp_path / "calls.csv", index=False)
     assert yaml.safe_load(draft_card([tmp_path / "calls.csv"]).text())["kind"] == "event"
 
