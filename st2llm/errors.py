@@ -35,7 +35,7 @@ class StorageError(St2llmError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for the end of an error message: the nearest known name, or all names."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Known: {', '.join(names) or 'none'}."

@@ -110,16 +110,20 @@ class VideoCard(Card):
         if self.source is not None and self.source.files:
             files = self.files()
         else:
-            source = [folders[0] / self.source.path] if self.source and self.source.path and folders else []
-            clips = next(filter(None, (self._matching(folder) for folder in (*folders, *source))), [])
-            files = clips + self.tables()
+            files = next(filter(None, map(self._matching, self._searched(folders))), []) + self.tables()
         if len(files) == len(self.tables()):
+            searched = " or ".join(str(folder.absolute()) for folder in self._searched(folders))
             raise DataError(
-                f"{self.name}: no file matches {self.pattern!r} in {' or '.join(map(str, folders))}. Put the clips "
-                f"there, set ST2LLM_DATA to the folder that holds {self.data_folder()}/, or correct `files` in the "
-                "card."
+                f"{self.name}: no file matches {self.pattern!r} in {searched}. Put the clips "
+                f"there, set ST2LLM_DATA to the folder that holds {self.data_folder()}/, or correct `files` or "
+                "`source.path` in the card."
             )
         return files
+
+    def _searched(self, folders: Sequence[Path]) -> list[Path]:
+        """The folders, and `source.path` below the first of them."""
+        path = self.source.path if self.source else None
+        return [*folders, *(folder / path for folder in folders[:1] if path)]
 
     def _matching(self, folder: Path) -> list[str]:
         if not folder.is_dir():

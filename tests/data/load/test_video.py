@@ -161,6 +161,16 @@ def test_a_card_that_does_not_fit_its_files_is_refused_with_the_reason(tmp_path,
     assert message in str(error.value)
 
 
+def test_clips_that_are_not_found_are_told_every_folder_that_was_searched(tmp_path, monkeypatch):
+    """The message once said `in .`, and not that `source.path` had been searched."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ST2LLM_DATA", raising=False)
+    path = card(tmp_path, files="*.mp4", source={"path": "clip"}).relative_to(tmp_path)
+    with pytest.raises(DataError) as error:
+        data.load_data(path)
+    assert f" in {tmp_path} or {tmp_path / 'clip'}. Put" in str(error.value)
+
+
 @pytest.mark.parametrize("keys, message", [
     ({"label": "(run|walk)"}, "a group (?P<label>...)"),
     ({"label": "(?P<label>"}, "not a regular expression"),
