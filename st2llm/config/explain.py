@@ -40,6 +40,8 @@ _EXPECTED: Mapping[str, str] = {
 }
 """What pydantic expected, by the type of its error."""
 _OWN_MESSAGES = ("value_error", "assertion_error")
+_FOLLOWS = "default_factory_not_called"
+"""A default that depends on other keys could not be computed: it follows from an error that is told itself."""
 _MAX_SHOWN = 80
 
 
@@ -49,6 +51,8 @@ def explain(error: ValidationError, content: object, model: type[BaseModel]) -> 
     came: dict[str, object] = {}
     parts: list[str] = []
     for item in error.errors():
+        if item["type"] == _FOLLOWS:
+            continue
         path = _key_path(item, content)
         key = ".".join(path) or "the file"
         if (own := _own_words(item, path, model)) is not None:

@@ -27,6 +27,7 @@ class Run(config.Settings):
     part: Part = Part()
     sweep: list[str] | dict[str, str] = Field(default_factory=list)
     test: float | list[str] = 0.0
+    last: int = Field(default_factory=lambda run: run["steps"])
 
     @field_validator("pair")
     @classmethod
