@@ -52,19 +52,34 @@ def forecast(history: int, horizon: int, *, target: tuple[str, ...] = ()) -> For
     return Forecast(history, horizon, target)
 
 
-def impute(length: int, share: float = 0.25, *, pattern: Literal["points", "blocks"] = "points") -> Impute:
-    """Imputation: a share of the entries of each window of `length` steps, points or blocks, is to be predicted."""
-    return Impute(length, share, pattern)
+def impute(
+    length: int,
+    share: float = 0.25,
+    *,
+    pattern: Literal["points", "blocks"] = "points",
+    target: tuple[str, ...] = (),
+) -> Impute:
+    """Imputation: a share of the entries of each window of `length` steps, points or blocks, is to be predicted.
+
+    target: see `forecast`.
+    """
+    return Impute(length, share, pattern, target=target)
 
 
-def interpolate(length: int, every: int = 4) -> Interpolate:
-    """Interpolation: in windows of `length` steps every `every`-th is visible; the others are to be predicted."""
-    return Interpolate(length, every)
+def interpolate(length: int, every: int = 4, *, target: tuple[str, ...] = ()) -> Interpolate:
+    """Interpolation: in windows of `length` steps every `every`-th is visible; the others are to be predicted.
+
+    target: see `forecast`.
+    """
+    return Interpolate(length, every, target)
 
 
-def krige(length: int, share: float = 0.25) -> Krige:
-    """Kriging: in windows of `length` steps, all values of a share of the places are to be predicted."""
-    return Krige(length, share)
+def krige(length: int, share: float = 0.25, *, target: tuple[str, ...] = ()) -> Krige:
+    """Kriging: in windows of `length` steps, all values of a share of the places are to be predicted.
+
+    target: see `forecast`.
+    """
+    return Krige(length, share, target=target)
 
 
 def recover(length: int, span: int) -> Recover:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -45,6 +47,29 @@ def test_a_list_of_horizons_gives_a_task_for_each():
 def test_a_wrong_task_is_refused_with_what_to_write(spec, says):
     with pytest.raises(ConfigError, match=says):
         tasks.from_config(spec)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (partial(tasks.forecast, 12, 3), "forecast-12-3"),
+        (partial(tasks.impute, 12), "impute-12-points-0.25"),
+        (partial(tasks.interpolate, 12), "interpolate-12-4"),
+        (partial(tasks.krige, 12), "krige-12-0.25"),
+    ],
+)
+def test_a_task_of_chosen_channels_has_them_in_its_name_and_every_other_one_keeps_its_own(make, name):
+    chosen = make(target=("sea level",))
+    assert (chosen.name, chosen.target) == (f"{name}-of-sea-level", ("sea level",))
+    assert make().name == name and "target" not in repr(make())  # the repr is part of the hash of a split
+    (same,) = tasks.from_config({chosen.type: {"target": ["sea level"], **_lengths(chosen)}})
+    assert same == chosen
+
+
+def _lengths(task):
+    return {
+        key: 12 if key != "horizon" else 3 for key in ("history", "horizon", "length") if key in vars(task)
+    }
 
 
 def test_the_rule_of_next_places_names_a_task_only_where_it_is_another_than_the_published_one():
