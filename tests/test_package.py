@@ -92,7 +92,7 @@ def test_the_cards_in_the_docs_are_cards_that_are_read(tmp_path):
     for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
         path.write_text(block, encoding="utf-8")
         names.append(card.read_card(path).name)
-    assert names == ["my-roads", "my-walks", "counts"]
+    assert names == ["my-roads", "my-weather", "my-walks", "counts"]
 
 
 @pytest.mark.slow
