@@ -30,7 +30,7 @@ _TEXT_SETTINGS = (
     "answer",
     "validation_windows",
 )
-_TEXT_FEATURE_SETTINGS = ("documents", "newest_documents", "residual_of")
+_TEXT_FEATURE_SETTINGS = ("documents", "newest_documents", "ending", "residual_of")
 
 
 class SuiteEncoderSettings(EncoderSettings):
@@ -83,6 +83,9 @@ class PredictorOverrides(Settings):
     """Of a predictor with `text_features`: which documents a window shows, its own or those of another one."""
     newest_documents: int | None = Field(None, ge=1)
     """Of a predictor with `text_features`: the number of newest documents of a place that it reads; None reads all."""
+    ending: str | None = Field(None, min_length=1)
+    """Of the text features `states`: words behind each text, such as a question; the features are then the state of
+    the last token (PromptEOL, Jiang et al. 2024), in place of the mean over the text's tokens."""
     residual_of: str | None = None
     """Of a predictor with `text_features`: the rule whose residuals they predict; by default `ridge`, of marks
     `logistic`, which is fitted with the texts, else the rule that replaces unreadable answers."""
@@ -170,6 +173,10 @@ class PredictorSettings(Settings):
         return self
 
     def _check_text_features(self) -> None:
+        if self.set.ending is not None and self.text_features != "states":
+            raise ValueError(
+                f"`ending` is read by a language model, but {self.name!r} has {self.text_features}"
+            )
         if self.external:
             raise ValueError(f"{self.name!r} has `text_features`, so it has no file, checkpoint or model")
         soft = self.text_features == "states"

@@ -158,6 +158,8 @@ _TWIN_KEYS = (
     "answer_set",
     "text_features",
     "documents",
+    "newest_documents",
+    "ending",
     "residual_of",
 )
 

@@ -1,4 +1,4 @@
-"""The mean hidden state of texts in a frozen language model, as features of other models."""
+"""Hidden states of texts in a frozen language model, as features of other models."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,14 +19,16 @@ _BATCH_TOKENS = 4096
 
 
 class TextStates:
-    """The states of the last layer of a frozen language model, averaged over the tokens of a text.
+    """The states of the last layer of a frozen language model for a text.
 
-    The depth to read at is that of the model (`load_llm(depth=...)`). States are kept by the hash of the text. An empty
-    text has zeros.
+    Without an ending, it is the mean over the tokens of the text; with one, such as a question, it is the state of the
+    last token of the ending behind the text (as PromptEOL, Jiang et al. 2024). The depth to read at is that of the
+    model (`load_llm(depth=...)`). States are kept by the hash of the text. The mean of an empty text is 0.
     """
 
-    def __init__(self, llm: LanguageModel) -> None:
+    def __init__(self, llm: LanguageModel, ending: str | None = None) -> None:
         self.llm = llm
+        self.ending = ending
         self.tokens_read = 0
         self._cache: dict[str, Float32[np.ndarray, " d_lm"]] = {}
 
@@ -45,25 +47,37 @@ class TextStates:
         return np.stack([self._cache[key] for key in keys])
 
     def _read(self, texts: dict[str, str]) -> None:
-        tokens = {key: self.llm.tokenizer.encode(text)[:MAX_TOKENS] for key, text in texts.items()}
+        tokens = {key: self._tokens(text) for key, text in texts.items()}
+        parts = CHUNK_TOKENS if self.ending is None else MAX_TOKENS
         chunks = [
-            (key, ids[start : start + CHUNK_TOKENS])
+            (key, ids[start : start + parts])
             for key, ids in tokens.items()
-            for start in range(0, len(ids), CHUNK_TOKENS)
+            for start in range(0, len(ids), parts)
         ]
         chunks.sort(key=lambda chunk: len(chunk[1]))
         totals = {key: np.zeros(self.width) for key in texts}
         for batch in _batches(chunks):
-            sums = self._sums([ids for _, ids in batch])
-            for (key, _), total in zip(batch, sums, strict=True):
-                totals[key] += total
+            states = self._states([ids for _, ids in batch])
+            for (key, _), state in zip(batch, states, strict=True):
+                totals[key] += state
         for key, total in totals.items():
-            self._cache[key] = (total / max(1, len(tokens[key]))).astype(np.float32)
+            count = max(1, len(tokens[key])) if self.ending is None else 1
+            self._cache[key] = (total / count).astype(np.float32)
         self.tokens_read += sum(map(len, tokens.values()))
 
+    def _tokens(self, text: str) -> list[int]:
+        """The tokens that are read; the ending is never cut."""
+        encode = self.llm.tokenizer.encode
+        if self.ending is None:
+            return encode(text)[:MAX_TOKENS]
+        ending = encode(self.ending)
+        return [*encode(text)[: max(0, MAX_TOKENS - len(ending))], *ending]
+
     @torch.inference_mode()
-    def _sums(self, rows: list[list[int]]) -> Float32[np.ndarray, "row d_lm"]:
-        """The sum of the states of each row's tokens; rows are padded at the end, where causal attention ignores it."""
+    def _states(self, rows: list[list[int]]) -> Float32[np.ndarray, "row d_lm"]:
+        """The sum of the states of each row, or the last one; rows are padded at the end, which causal attention does
+        not see.
+        """
         length = max(map(len, rows))
         ids = torch.zeros(len(rows), length, dtype=torch.long)
         mask = torch.zeros(len(rows), length, dtype=torch.long)
@@ -73,6 +87,9 @@ class TextStates:
         device = self.llm.device
         output = base_of(self.llm.model)(input_ids=ids.to(device), attention_mask=mask.to(device))
         states: Tensor = output.last_hidden_state.float()
+        if self.ending is not None:
+            picked = states[torch.arange(len(rows), device=device), mask.sum(dim=1).to(device) - 1]
+            return np.asarray(picked.cpu().numpy())
         return np.asarray((states * mask.to(device)[..., None]).sum(dim=1).cpu().numpy())
 
 

@@ -29,7 +29,7 @@ class TextFeaturesRunner:
 
     def __init__(self, inputs: Inputs) -> None:
         self.inputs = inputs
-        self._states: dict[tuple[str, int | None, int], TextStates] = {}
+        self._states: dict[tuple[str, int | None, str | None, int], TextStates] = {}
 
     def run(self, job: Job, store: RunStore) -> Outcome:
         fitted: list[Fitted] = []
@@ -59,9 +59,10 @@ class TextFeaturesRunner:
         if job.predictor.text_features == "minilm":
             return load_sentence_encoder("minilm")
         random = job.predictor.backbone == "llm-random"
-        key = (str(job.predictor.backbone), job.predictor.set.depth, job.seed if random else 0)
+        settings = job.predictor.set
+        key = (str(job.predictor.backbone), settings.depth, settings.ending, job.seed if random else 0)
         if key not in self._states:
-            self._states[key] = TextStates(self.inputs.models.drawn(job.predictor, job.seed))
+            self._states[key] = TextStates(self.inputs.models.drawn(job.predictor, job.seed), settings.ending)
         return self._states[key]
 
     def _facts(self, job: Job, fitted: Fitted) -> dict[str, Any]:
@@ -71,6 +72,8 @@ class TextFeaturesRunner:
             "penalty": fitted.penalty,
             "text_features": predictor.text_features,
             "documents": predictor.set.documents,
+            "newest_documents": predictor.set.newest_documents,
+            "ending": predictor.set.ending,
             "residual_of": self.inputs.suite.residual_rule(predictor),
         }
 
