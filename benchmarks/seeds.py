@@ -7,7 +7,8 @@ wall-clock seconds more than processor seconds, so the latter are given. Few ste
 and counted as often as the suite has them, without the early stop of `patience`.
 
 before: `fit` for each seed, attention by PyTorch's fused kernel, fp32 products by torch's own library, encoders that
-compute all tokens of their last layer. now: `fit_stack`, and the code as it is.
+compute all tokens of their last layer, training steps with accelerate's clipping and torch's seeding of all devices,
+the text of each window's prompt rendered. now: `fit_stack`, and the code as it is.
 training: all steps and evaluations of the budget. prompts: those that the model reads in training, evaluation and
 test; before, each seed read its own. job: also the warm-up of the seed's encoder, predictions of validation and test
 windows, and what all seeds share (tensors, texts of prompts, the model), divided by the number of seeds.
@@ -19,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from unittest.mock import patch
 
 import torch
@@ -39,21 +41,30 @@ from st2llm.model import attention
 from st2llm.model.arm import EncoderWithHead, build_arm
 from st2llm.model.arm_stack import share_prompts
 from st2llm.predict.arm import ArmPredictor
+from st2llm.predict.preprocess.instruction import render_instructions
 from st2llm.train.loop.batches import ShuffledBatches
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.stack import StackMember, fit_stack
 from st2llm.train.loop.trainer import Trainer, evaluate, fit
 
-STEPS, WARMUP_STEPS, WINDOWS = 6, 12, 8
+STEPS, WARMUP_STEPS = (2, 8), (4, 24)
+"""Steps of a short and a longer run; their difference leaves out what a run does once."""
+WINDOWS, RENDERED = 8, 200
 WANTED = 3.0
 SUITES = ("demo", "five-kinds-event", "five-kinds-graph")
-PARTS = ("training", "prompts", "warmup", "prediction", "job")
+PARTS = ("training", "prompts", "warmup", "prediction", "shared", "job")
 
 
 def processor_seconds(work: Callable[[], object]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
+
+
+def seconds_per_step(train: Callable[[int], object], steps: tuple[int, int]) -> float:
+    """Processor seconds of one step. train: takes the number of steps."""
+    short, longer = (processor_seconds(partial(train, count)) for count in steps)
+    return (longer - short) / (steps[1] - steps[0])
 
 
 @contextmanager
@@ -111,20 +122,29 @@ class Arms:
             for seed in range(seeds)
         ]
         self.shared = (time.process_time() - began) / seeds
+        self.shared_before = self.shared + self._rendered_one_by_one() / seeds
         # Prompts of the timed steps and windows are read now, those of a whole job are counted by `_prompts`.
         share_prompts([member.arm for member in self.members])
         cache = self.members[0].arm.backbone.prompt_cache
-        texts = sorted(self._drawn(range(seeds), STEPS) | self._held_out())
+        texts = sorted(self._drawn(range(seeds), STEPS[1]) | self._held_out())
         self.seconds_per_prompt = processor_seconds(lambda: cache.lookup(texts)) / len(texts)
 
     def now(self) -> dict[str, float]:
-        return self._seed(self.members)
+        return self._seed(self.members, self.shared)
 
     def before(self) -> dict[str, float]:
         with earlier_code():
-            return self._seed(self.members[:1])
+            return self._seed(self.members[:1], self.shared_before)
 
-    def _seed(self, members: list[StackMember]) -> dict[str, float]:
+    def _rendered_one_by_one(self) -> float:
+        """Seconds that the texts of all prompts take beyond those now, where each window has its own."""
+        prompts, windows = self.training.preprocessor, self.inputs.train
+        few = [windows[i] for i in range(min(len(windows), RENDERED))]
+        now = processor_seconds(lambda: render_instructions(prompts.template, few, prompts.slots))
+        alone = processor_seconds(lambda: [prompts.instruction(sample) for sample in few])
+        return max(0.0, alone - now) * (len(windows) + len(self.inputs.validation)) / len(few)
+
+    def _seed(self, members: list[StackMember], shared: float) -> dict[str, float]:
         """Seconds of the parts of one seed, trained in a stack of these members."""
         times = {
             "training": self._training(members),
@@ -132,18 +152,22 @@ class Arms:
             "warmup": self._warmup(),
             "prediction": self._prediction(),
         }
-        return {**times, "job": sum(times.values()) + self.shared}
+        return {**times, "shared": shared, "job": sum(times.values()) + shared}
 
     def _training(self, members: list[StackMember]) -> float:
         budget = self.inputs.budget
-        short = Budget(STEPS, budget.batch, budget.lr[0], evaluations=1)
         few, objective = self.validation.take(range(1)), self.training.objective
-        steps = processor_seconds(lambda: fit_stack(members, self.train, few, short, objective=objective))
+
+        def train(count: int) -> object:
+            short = Budget(count, budget.batch, budget.lr[0], evaluations=1)
+            return fit_stack(members, self.train, few, short, objective=objective)
+
+        step = seconds_per_step(train, STEPS)
         size = budget.batch * len(members)
         part = self.validation.take(range(min(len(self.validation), size)))
         evaluation = processor_seconds(lambda: self._evaluate(members[0], part, size))
         evaluations = (budget.evaluations + 1) * len(self.validation) / len(part)
-        return steps * budget.steps / STEPS / len(members) + evaluation * evaluations
+        return step * budget.steps / len(members) + evaluation * evaluations
 
     def _prompts(self, seeds: int) -> float:
         """Seconds a seed of reading the prompts that these seeds draw, each once."""
@@ -174,11 +198,15 @@ class Arms:
             return 0.0
         probe, objective = EncoderWithHead(self.training.blueprint(), seed=0), self.training.objective
         train, validation = self.training.batches
-        short = Budget(WARMUP_STEPS, settings.batch, settings.lr, evaluations=1)
         few = validation.take(range(1))
-        steps = processor_seconds(lambda: fit(probe, train, few, short, objective=objective, seed=0))
+
+        def warm_up(count: int) -> object:
+            short = Budget(count, settings.batch, settings.lr, evaluations=1)
+            return fit(probe, train, few, short, objective=objective, seed=0)
+
+        step = seconds_per_step(warm_up, WARMUP_STEPS)
         evaluation = processor_seconds(lambda: evaluate(probe, validation, objective, settings.batch))
-        return steps * settings.steps / WARMUP_STEPS + evaluation * (Budget(1, 1, 1.0).evaluations + 1)
+        return step * settings.steps + evaluation * (Budget(1, 1, 1.0).evaluations + 1)
 
     def _prediction(self) -> float:
         """Seconds of predicting the windows of validation and test."""
@@ -200,7 +228,7 @@ def compare(name: str, backbone: str, seeds: int, rounds: int) -> dict[str, floa
     arms = Arms(load_suites(name)[0], backbone, seeds)
     pairs = [(arms.before(), arms.now()) for _ in range(rounds + 1)][1:]
     median = statistics.median
-    result: dict[str, float | str] = {"suite": name, "dtype": arms.dtype, "shared_s": arms.shared}
+    result: dict[str, float | str] = {"suite": name, "dtype": arms.dtype}
     for part in PARTS:
         result[f"{part}_before_s"] = median(before[part] for before, _ in pairs)
         result[f"{part}_now_s"] = median(now[part] for _, now in pairs)
@@ -224,7 +252,7 @@ def main() -> None:
             continue
         print(
             f"{name}, {asked.backbone} in {found['dtype']}, {asked.seeds} seeds, median of {asked.rounds} rounds: "
-            f"processor seconds a seed, of which {found['shared_s']:.1f} for what all seeds share"
+            f"processor seconds a seed"
         )
         for part in PARTS:
             before, now, ratio = (found[f"{part}_{key}"] for key in ("before_s", "now_s", "ratio"))
