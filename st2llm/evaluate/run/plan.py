@@ -65,7 +65,7 @@ def make(
             f"--data needs a suite with one data set, but {_name_of(suite)} lists {len(suites)} suites. Run one "
             f"of them."
         )
-    planned = tuple(_overridden(each, overrides) for each in suites)
+    planned = tuple(overridden(each, overrides) for each in suites)
     stores = tuple(RunStore(root / each.id if len(suites) > 1 else root) for each in suites)
     for store in (RunStore(root), *stores):
         store.claim(resume=resume)
@@ -157,7 +157,8 @@ def step_seconds(family: str, backbone: str) -> float:
     return _STEP_S.get(backbone, _OTHER_STEP_S[family])
 
 
-def _overridden(suite: Suite, overrides: Overrides) -> Suite:
+def overridden(suite: Suite, overrides: Overrides) -> Suite:
+    """The suite with the options of a command. Raises ConfigError where it has no language model to replace."""
     changes: dict[str, Any] = {}
     if overrides.data is not None:
         changes["data"] = overrides.data

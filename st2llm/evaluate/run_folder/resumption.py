@@ -5,8 +5,11 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from st2llm.files import write_atomically
 
 REPLACED = "replaced"
 """The folder in a run folder that holds what a resumption set aside."""
@@ -90,6 +93,20 @@ def set_aside(root: Path, key: str, aside: Path) -> None:
         if path.exists():
             (aside / folder).mkdir(parents=True, exist_ok=True)
             path.replace(aside / folder / path.name)
+
+
+def copy(root: Path, key: str, target: Path) -> None:
+    """Copies the files of a finished arm into another run folder, the one that makes it finished there last.
+
+    Nothing is copied where the arm is not finished, or where the other folder has it.
+    """
+    record, suffix = _FILES_OF_AN_ARM[-1]
+    if not (root / record / f"{key}{suffix}").exists() or (target / record / f"{key}{suffix}").exists():
+        return
+    for folder, suffix in _FILES_OF_AN_ARM:
+        path = root / folder / f"{key}{suffix}"
+        if path.exists():
+            write_atomically(target / folder / path.name, partial(shutil.copyfile, path))
 
 
 def delete(root: Path, key: str) -> None:

@@ -1,0 +1,63 @@
+"""`st2llm ladder`: one suite with several language models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from st2llm.cli.options import Changes, SuiteName, example
+from st2llm.cli.terminal import is_quiet
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=example("st2llm ladder demo --llm smollm2-135m gemma-3-270m qwen2.5-coder-0.5b --out runs/ladder"),
+    context_settings={"allow_extra_args": True},
+)
+def ladder(
+    context: typer.Context,
+    suite: SuiteName,
+    llm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--llm",
+            metavar="NAME...",
+            help="The language models: packaged names, Hugging Face ids, folders, GGUF files, and for text arms "
+            "openai:<base_url>#<model>.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME|CARD", help="Replace the data set of the suite.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder of the ladder; default runs/ladder-<suite>."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N test windows.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the ladder in --out; finished arms are kept.")
+    ] = False,
+    changes: Changes = None,
+) -> None:
+    """Run a suite with several language models, and draw gain against parameters; rules are run once."""
+    names = [*(llm or ()), *context.args]
+    if not llm or any(name.startswith("-") for name in context.args):
+        unknown = next((name for name in context.args if name.startswith("-")), None)
+        raise typer.BadParameter(
+            f"There is no option {unknown}."
+            if unknown
+            else "Name the language models, after the suite: --llm A B C."
+        )
+    from st2llm.evaluate.ladder.climb import ladder as run
+    from st2llm.evaluate.run.plan import Overrides
+    from st2llm.train.recipes import parse_overrides
+
+    overrides = Overrides(data=data, limit=limit, settings=parse_overrides(changes or []))
+    folder = out or Path("runs") / f"ladder-{Path(suite).stem}"
+    report = run(suite, names, out=folder, overrides=overrides, resume=resume, progress=not is_quiet())
+    for line in report.needs:
+        typer.echo(f"7 billion parameters, {line}")
+    typer.echo(f"Report: {report.page}")

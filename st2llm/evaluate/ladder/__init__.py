@@ -1,0 +1,1 @@
+"""One suite with several language models: does a larger model change the answer?"""
