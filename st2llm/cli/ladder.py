@@ -43,21 +43,17 @@ def ladder(
     changes: Changes = None,
 ) -> None:
     """Run a suite with several language models, and draw gain against parameters; rules are run once."""
-    names = [*(llm or ()), *context.args]
-    if not llm or any(name.startswith("-") for name in context.args):
-        unknown = next((name for name in context.args if name.startswith("-")), None)
-        raise typer.BadParameter(
-            f"There is no option {unknown}."
-            if unknown
-            else "Name the language models, after the suite: --llm A B C."
-        )
+    if not llm:
+        raise typer.BadParameter("Name the language models, after the suite: --llm A B C.")
     from st2llm.evaluate.ladder.climb import ladder as run
     from st2llm.evaluate.run.plan import Overrides
     from st2llm.train.recipes import parse_overrides
 
     overrides = Overrides(data=data, limit=limit, settings=parse_overrides(changes or []))
     folder = out or Path("runs") / f"ladder-{Path(suite).stem}"
-    report = run(suite, names, out=folder, overrides=overrides, resume=resume, progress=not is_quiet())
+    report = run(
+        suite, [*llm, *context.args], out=folder, overrides=overrides, resume=resume, progress=not is_quiet()
+    )
     for line in report.needs:
         typer.echo(f"7 billion parameters, {line}")
     typer.echo(f"Report: {report.page}")

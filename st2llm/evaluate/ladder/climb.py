@@ -13,6 +13,8 @@ from st2llm.evaluate.run.plan import Overrides
 from st2llm.evaluate.run_folder import resumption
 from st2llm.evaluate.run_folder.reading import read_record
 from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.llm.endpoint.client import PREFIX
+from st2llm.llm.model_files import resolve
 
 _SAME = ("data_sha256", "side_sha256", "split_sha256")
 """Keys of run.json that are the same in all rungs, since they share results."""
@@ -32,12 +34,18 @@ def ladder(
     llms: the names that `load_llm` takes; models behind an endpoint run the text arms alone. out: holds a run folder
     for each model and the report. Rules, external predictors and the warmed-up encoder are those of the first rung.
     overrides: as for `compare`; its `llm` is not used. resume: continues; finished arms of all rungs are kept. Raises
-    ConfigError for names that do not exist and folders that hold runs already, before anything is loaded.
+    ConfigError for names that do not exist and folders that hold runs already, ArtefactError for models that cannot be
+    had, before any arm runs.
     """
     root = Path(out)
     rungs = plan_rungs(suite, llms, root, overrides)
     for rung in rungs:
         RunStore(rung.folder).claim(resume=resume)
+    for llm in llms:
+        if not llm.startswith(PREFIX):
+            resolve(
+                llm
+            )  # a model that is missing, or whose terms are open, ends the ladder before its first arm
     for rung in rungs:
         first = next(other for other in rungs if other.suite.id == rung.suite.id)
         if rung is not first:

@@ -79,10 +79,12 @@ def _label_models(axes: Axes, places: Mapping[str, float], rows: Sequence[Ladder
     labels = []
     for llm in sorted(places, key=places.__getitem__):
         name, size = llm.rstrip("/").rsplit("/", 1)[-1].rsplit("#", 1)[-1], sizes[llm]
-        labels.append(f"{name}\n{format_large(size) if size else 'size not known'}")
+        labels.append(f"{name}, {format_large(size) if size else 'size not known'}")
     axes.xaxis.set_major_locator(FixedLocator(sorted(places.values())))
     axes.xaxis.set_major_formatter(FixedFormatter(labels))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.18)
-    axes.tick_params(axis="x", labelsize=7.5)
-    axes.set_xlabel("parameters of the layers in use")
+    axes.set_xlim(min(places.values()) / 1.6, max(places.values()) * 1.6)
+    axes.tick_params(axis="x", labelsize=7.5, labelrotation=25)
+    for text in axes.get_xticklabels():
+        text.set_horizontalalignment("right")
+    axes.set_xlabel("parameters in use, embeddings included")

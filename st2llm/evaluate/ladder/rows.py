@@ -10,8 +10,9 @@ from st2llm.evaluate.run_folder.results import RunResults
 
 @dataclass(frozen=True)
 class LadderRow:
-    """One arm with pretrained weights of one model. params: of its layers in use, None behind an endpoint.
+    """One arm with pretrained weights of one model.
 
+    params: of its layers in use and its embeddings; None behind an endpoint.
     seconds: a training step of a trained arm, an answer of a text arm; None where it was not measured.
     """
 

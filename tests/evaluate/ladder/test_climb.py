@@ -7,7 +7,7 @@ from support import tiny_suite
 from support.command_line import run_cli
 from support.tiny_suite import ENVIRONMENT, leftovers, records
 
-from st2llm.errors import ConfigError
+from st2llm.errors import ArtefactError, ConfigError
 from st2llm.evaluate.ladder import climb
 
 pytestmark = pytest.mark.slow
@@ -95,3 +95,10 @@ def test_rungs_whose_data_differ_are_refused(finished, monkeypatch):
     first, second = (climb.Rung("a", None, run) for run in runs)
     with pytest.raises(ConfigError, match="has another data_sha256 than .* cannot be compared"):
         climb._check_same_data(first, second)
+
+
+def test_a_model_that_cannot_be_had_ends_the_ladder_before_its_first_arm(suite, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("ST2LLM_OFFLINE", "1")
+    with pytest.raises(ArtefactError, match="nobody/nothing"):
+        climb.ladder(suite, [tiny(), "nobody/nothing"], out=tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()

@@ -40,7 +40,7 @@ def test_every_arm_with_pretrained_weights_has_a_row_for_each_model(root):
 def test_the_table_tells_size_gain_and_reference_and_hides_no_unknown(root):
     page = (root / "ladder.md").read_text()
     (small,) = (line for line in page.splitlines() if line.startswith("| small |") and "−3.0" in line)
-    assert "100 M" in small
+    assert "100.0 M" in small
     assert "over ridge-deviation" in small
     assert any(line.startswith("| served | not known |") for line in page.splitlines())
     assert "![Gains against parameters](ladder.svg)" in page
