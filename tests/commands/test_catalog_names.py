@@ -11,6 +11,7 @@ from st2llm.serialize.template.template import load_prompt
 from st2llm.train.recipes import load_recipe
 
 
+@pytest.mark.slow
 def test_every_listed_template_is_found_by_its_name():
     items = catalog.list_prompts()
     assert len(items) == len(recipes.listing("prompts", "*/*.md"))

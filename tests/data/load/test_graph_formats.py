@@ -187,6 +187,7 @@ def test_the_bare_word_null_is_a_key_of_a_card(make_card: Make) -> None:
     assert np.isnan(load_graph(path).values[5, 0, 0])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), kind=st.sampled_from(["csv", "npz", "parquet"]))
 def test_mutated_bytes_come_back_as_readings_or_as_a_data_error(

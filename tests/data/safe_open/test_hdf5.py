@@ -102,6 +102,7 @@ def test_a_truncated_file_is_one_clear_error(tmp_path: Path, size: int) -> None:
             read(tmp_path / "a.h5")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_bytes_come_back_as_numbers_or_as_a_data_error(tmp_path: Path, data: st.DataObject) -> None:

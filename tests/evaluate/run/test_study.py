@@ -299,6 +299,7 @@ def test_predictors_may_ask_for_fewer_windows_of_the_same_test_part(made, card, 
     )
 
 
+@pytest.mark.slow
 def test_a_language_model_that_nobody_changes_is_loaded_once(made, card, llama, tmp_path, monkeypatch):
     loads = []
     real = models.language.load_llm

@@ -68,6 +68,7 @@ def arm_and_preprocessor(samples, task):
     return build_arm("none", blueprint, seed=0), preprocessor, shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("samples", "task"), [(clips(), tasks.classify(12)), (paths(), tasks.classify())], ids=["clips", "paths"]
 )

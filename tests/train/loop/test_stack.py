@@ -69,6 +69,7 @@ def weights(arm):
     return {name: p.detach().clone() for name, p in arm.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.slow
 def test_a_stack_trains_each_member_as_if_it_was_alone(llm, data):
     train, validation, objective = data
     alone, states = trained_alone(llm, data, BUDGET)

@@ -35,6 +35,7 @@ def study_of(card, llama):
     return make
 
 
+@pytest.mark.slow
 def test_seeds_are_trained_together_and_a_resumed_run_trains_the_missing_one(study_of, tmp_path):
     store = RunStore(tmp_path)
     study, begun = study_of("llm-frozen")

@@ -143,6 +143,7 @@ class Silent:
         self.__dict__ = real.__dict__
 
 
+@pytest.mark.slow
 def test_validation_windows_are_answered_too_and_their_cost_is_counted_apart(card, llama, town, tmp_path):
     places = {"select": "even", "count": 5, "places": 1}
     study, told = study_of(card, llama, town, own={}, windows=places, validation=places)
