@@ -39,7 +39,7 @@ from st2llm.types.prompt import (
     as_prompts,
 )
 from st2llm.types.sample import Prediction, Sample, Side
-from st2llm.types.seed import seed_from
+from st2llm.types.seed import HoldOut, seed_from
 from st2llm.types.side import (
     NO_DOCUMENTS,
     Calendar,
@@ -93,6 +93,7 @@ __all__ = [
     "Grammar",
     "Grid",
     "HeldOutWindows",
+    "HoldOut",
     "Json",
     "Layout",
     "Note",

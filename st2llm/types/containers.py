@@ -17,6 +17,7 @@ from st2llm.display import ContainerDisplay
 from st2llm.errors import DataError
 from st2llm.types.checked import checked
 from st2llm.types.durations import check_steps
+from st2llm.types.seed import HoldOut
 from st2llm.types.side import (
     NO_DOCUMENTS,
     Calendar,
@@ -40,7 +41,8 @@ class SplitPlan:
     by: 'time' cuts the time axis; for sequences also 'object' (whole objects, ordered by a hash of their ids), 'label'
     (`held_out` labels are the test part, the others are cut by time) and 'given' (the source assigns each fix); for the
     classification of clips also 'class' (the shares of the clips of each class, ordered by a hash of their ids).
-    held_out: ids or labels of the test part; the shares then apply to the others.
+    held_out: ids or labels of the test part; the shares then apply to the others. hold_out: places or marks that only
+    the test asks for, over and above the split by time.
 
     Raises DataError where the shares are negative or do not add up to 1.
     """
@@ -51,6 +53,7 @@ class SplitPlan:
     align: str = "step"
     by: str = "time"
     held_out: tuple[str, ...] = ()
+    hold_out: HoldOut | None = None
 
     def __post_init__(self) -> None:
         total = self.train + self.validation + self.test

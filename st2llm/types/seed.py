@@ -1,6 +1,12 @@
-"""Seeds that follow from a text, such as the id of a sample, so that a draw does not depend on order or machine."""
+"""Seeds that follow from a text, such as the id of a sample, and what is held out by them: no draw depends on order or
+machine."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from st2llm.errors import DataError, nearest
+from st2llm.types.checked import checked
 
 
 def seed_from(text: str, bits: int = 64) -> int:
@@ -10,3 +16,34 @@ def seed_from(text: str, bits: int = 64) -> int:
     """
     digest = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
     return digest >> (256 - bits)
+
+
+@checked
+@dataclass(frozen=True)
+class HoldOut:
+    """Places, or marks of events, that training and validation never ask for, and that alone are asked for in the test.
+
+    by: 'place' or 'mark'. names: of those that are held out; without names, a `share` of them is drawn by `seed`.
+    """
+
+    by: str
+    names: tuple[str, ...] = ()
+    share: float = 0.0
+    seed: int = 0
+
+    def of(self, ids: Sequence[str], where: str) -> frozenset[str]:
+        """Those of these ids that are held out: at least one, and not all. Raises DataError for an unknown name."""
+        for name in self.names:
+            if name not in ids:
+                raise DataError(
+                    f"{where}: `split.hold_out` names the {self.by} {name!r}, which does not exist. "
+                    f"{nearest(name, set(ids))}"
+                )
+        if not self.names:
+            order = sorted(ids, key=lambda id: seed_from(f"{self.seed} {where} {id}"))
+            return frozenset(order[: min(max(round(self.share * len(ids)), 1), len(ids) - 1)])
+        if len(set(self.names)) == len(set(ids)):
+            raise DataError(
+                f"{where}: `split.hold_out` names every {self.by}, so nothing is left to train on. Name some of them."
+            )
+        return frozenset(self.names)

@@ -9,7 +9,27 @@ from pydantic import Field, model_validator
 
 from st2llm.config import Settings
 from st2llm.data.fetch import Source
-from st2llm.types import MONTH_S, SplitPlan
+from st2llm.types import MONTH_S, HoldOut, SplitPlan
+
+
+class HoldOutRule(Settings):
+    """What training and validation never ask for, and the test alone asks for, so that only its meaning carries over.
+
+    by: places of a graph or grid, or marks of events. names: ids of places (`queen-street`), or marks. share: of them,
+    drawn by `seed`, where there are no names. Held-out places stay visible as neighbours, and events of held-out marks
+    stay in histories: they are known, and nothing is learned about predicting them.
+    """
+
+    by: Literal["place", "mark"]
+    names: list[str] = Field(default_factory=list)
+    share: float = Field(0.0, ge=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _some(self) -> "HoldOutRule":
+        if bool(self.names) == bool(self.share):
+            raise ValueError("give `names`, or a `share` above 0")
+        return self
 
 
 class SplitShares(Settings):
@@ -26,6 +46,7 @@ class SplitShares(Settings):
         "step", description="where boundaries between the parts lie: at any step, or at local midnight"
     )
     by: Literal["time", "object", "label", "given", "class"] | None = None
+    hold_out: HoldOutRule | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "SplitShares":
@@ -41,7 +62,11 @@ class SplitShares(Settings):
     def plan(self) -> SplitPlan:
         held_out = tuple(self.test) if isinstance(self.test, list) else ()
         share = 0.0 if isinstance(self.test, list) else self.test
-        return SplitPlan(self.train, self.validation, share, self.align, self.by or "time", held_out)
+        rule = self.hold_out
+        hold_out = None if rule is None else HoldOut(rule.by, tuple(rule.names), rule.share, rule.seed)
+        return SplitPlan(
+            self.train, self.validation, share, self.align, self.by or "time", held_out, hold_out
+        )
 
 
 _SPLIT_WAYS = {"graph": ("time",), "grid": ("time",), "video": ("time", "class")}
@@ -103,6 +128,10 @@ class Card(Settings):
         if self.splits is not None and not self.splits:
             raise ValueError("`splits` names no split")
         splits = [self.split] if self.split else list((self.splits or {}).values())
+        held = {"graph": "place", "grid": "place", "event": "mark"}.get(self.kind, "")
+        if any(shares.hold_out is not None and shares.hold_out.by != held for shares in splits):
+            rule = f"`hold_out: {{by: {held}}}`" if held else "no `hold_out`"
+            raise ValueError(f"a split of {self.kind} data has {rule}")
         if any((shares.by or "time") not in self.split_ways for shares in splits):
             ways = " or ".join(f"`by: {way}`" for way in self.split_ways)
             more = "; name the column of `object` for `by: object`" if self.kind == "event" else ""

@@ -33,13 +33,15 @@ _TASK_TYPES = ("forecast", "impute", "interpolate", "krige")
 class FieldWindows(Sequence[Sample]):
     """The windows of one part of a split of a graph or grid, oldest first; each sample is built on access.
 
-    starts: the index of each window's first step on the time axis of `data`.
+    starts: the index of each window's first step on the time axis of `data`. asked: the only places that may be asked
+    for; None for all.
     """
 
     data: SensorGraph | Grid
     task: Task
     starts: Int64[np.ndarray, " window"]
     field: NodeField
+    asked: frozenset[str] | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -75,7 +77,8 @@ class FieldWindows(Sequence[Sample]):
         )  # what the name leaves out, such as seeds
         identity = (
             f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}"
-            f"{''.join(f' {c.name}:{c.role}:{c.known_in_advance}' for c in self.channels)}\n"
+            f"{''.join(f' {c.name}:{c.role}:{c.known_in_advance}' for c in self.channels)}"
+            f"{'' if self.asked is None else f' asks for {sorted(self.asked)}'}\n"
         )
         return hashlib.sha256(identity.encode() + self.starts.astype("<i8").tobytes()).hexdigest()
 
@@ -88,6 +91,13 @@ class FieldWindows(Sequence[Sample]):
     def _is_target(self) -> Bool[np.ndarray, " channel"]:
         roles = [channel.role == "target" for channel in self.channels]
         return np.array(roles or [True] * len(self.data.channels))
+
+    @cached_property
+    def _is_asked(self) -> Bool[np.ndarray, " node"]:
+        """The places that may be asked for."""
+        return np.array(
+            [self.asked is None or place in self.asked for place in self.field.places], dtype=bool
+        )
 
     @cached_property
     def _is_known(self) -> Bool[np.ndarray, " channel"]:
@@ -124,7 +134,12 @@ class FieldWindows(Sequence[Sample]):
 
         A covariate is hidden where the targets are; what is known in advance of it is shown nevertheless.
         """
-        present = np.flatnonzero(self.field.alive[:, self._is_target].any(axis=1))
+        hideable = self.field.alive[:, self._is_target].any(axis=1)
+        if (
+            self.task.type == "krige"
+        ):  # other tasks hide the same steps of all places, so that none shows the future
+            hideable = hideable & self._is_asked
+        present = np.flatnonzero(hideable)
         length, (node, channel) = self.task.length, self.field.alive.shape
         hidden = np.zeros((length, node, channel), dtype=bool)
         hidden[:, present] = self.task.hidden((length, len(present), channel), f"{self.data.name} {begin}")
@@ -137,7 +152,7 @@ class FieldWindows(Sequence[Sample]):
 
         Where no hidden entry has a reading, all are predicted and none is scored.
         """
-        possible: Bool[np.ndarray, "time node channel"] = hidden & self.field.alive
+        possible: Bool[np.ndarray, "time node channel"] = hidden & self.field.alive & self._is_asked[:, None]
         if isinstance(self.task, Forecast):
             return possible
         present: Bool[np.ndarray, "time node channel"] = possible & np.isfinite(raw)
@@ -212,7 +227,7 @@ def split_field(
             f"{data.name} has {steps} steps, but {task.name} needs {task.length} for one window. Choose a "
             "shorter history or horizon, or use more data."
         )
-    parts = []
+    parts, asked = [], _asked_places(data, field)
     for name, begin, end in zip(("train", "validation", "test"), edges[:-1], edges[1:], strict=True):
         room = max(begin - task.context, 0) if context else begin
         starts = _starts(data, task, (room, end), stride)
@@ -222,7 +237,7 @@ def split_field(
                 f"{task.length} ({task.name}, stride {stride}). Give it a larger share or choose a shorter "
                 "window."
             )
-        parts.append(FieldWindows(data, task, starts, field))
+        parts.append(FieldWindows(data, task, starts, field, asked[name]))
     if not has_target.any():
         raise DataError(
             f"{data.name} has no reading in the {edges[1]} steps of its training part, so no place can be predicted. "
@@ -230,6 +245,17 @@ def split_field(
         )
     train, validation, test = parts
     return train, validation, test
+
+
+def _asked_places(data: SensorGraph | Grid, field: NodeField) -> dict[str, frozenset[str] | None]:
+    """By part: the places that may be asked for, where the split plan holds some out; None for all."""
+    rule = data.split.hold_out
+    if rule is None:
+        return dict.fromkeys(("train", "validation", "test"))
+    present = [field.places[node] for node in np.flatnonzero(field.alive.any(axis=1)).tolist()]
+    held = rule.of(present, data.name)
+    others = frozenset(present) - held
+    return {"train": others, "validation": others, "test": held}
 
 
 def task_channels(data: SensorGraph | Grid, task: Task) -> tuple[Channel, ...]:

@@ -60,9 +60,19 @@ class EventWindows:
         owner = np.zeros(len(parts), np.int64) if self.data.object is None else self.data.object[self.order]
         ordered = parts[self.order]
         before = _rank_in_run(owner if context else owner * len(partition.PARTS) + ordered)
-        chosen = np.flatnonzero((ordered == part) & (before >= self.task.history))
+        allowed = self._is_asked(part)[self.order]
+        chosen = np.flatnonzero((ordered == part) & (before >= self.task.history) & allowed)
         chosen = chosen[_rank_in_run(owner[chosen]) % stride == 0]
         return np.sort(self.order[chosen])
+
+    def _is_asked(self, part: int) -> Bool[np.ndarray, " event"]:
+        """Whether each event may be predicted in a part: by its mark, where the split plan holds marks out."""
+        rule, mark = self.data.split.hold_out, self.data.mark
+        if rule is None or mark is None:
+            return np.ones(len(self.data.time), dtype=bool)
+        held = rule.of(self.data.marks, self.data.name)
+        is_held = np.array([name in held for name in self.data.marks], dtype=bool)[mark]
+        return np.asarray(is_held if partition.PARTS[part] == "test" else ~is_held, dtype=bool)
 
     def sample(self, row: int) -> Sample:
         data, task = self.data, self.task
