@@ -134,15 +134,18 @@ class FieldWindows(Sequence[Sample]):
 
         A covariate is hidden where the targets are; what is known in advance of it is shown nevertheless.
         """
-        hideable = self.field.alive[:, self._is_target].any(axis=1)
-        if (
-            self.task.type == "krige"
-        ):  # other tasks hide the same steps of all places, so that none shows the future
-            hideable = hideable & self._is_asked
-        present = np.flatnonzero(hideable)
+        has_target = self.field.alive[:, self._is_target].any(axis=1)
         length, (node, channel) = self.task.length, self.field.alive.shape
         hidden = np.zeros((length, node, channel), dtype=bool)
-        hidden[:, present] = self.task.hidden((length, len(present), channel), f"{self.data.name} {begin}")
+        groups = {"": has_target & self._is_asked}  # a mask of its own, so that a window asks for something
+        if (
+            self.task.type != "krige"
+        ):  # places that are not asked for do not show what is hidden, such as the future
+            groups[" others"] = has_target & ~self._is_asked
+        for key, group in groups.items():
+            if (nodes := np.flatnonzero(group)).size:
+                shape = (length, len(nodes), channel)
+                hidden[:, nodes] = self.task.hidden(shape, f"{self.data.name} {begin}{key}")
         return hidden
 
     def _wanted(
