@@ -119,8 +119,10 @@ def _soft(aligned: AlignedModel) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(aligned.validation), _BATCH):
         part = list(aligned.validation[start : start + _BATCH])
         soft = aligned.arm.soft_tokens(aligned.preprocessor.collate(part, with_instructions=False).to(device))
-        means.append(mean_soft_state(aligned.arm, soft).float().cpu().numpy())
-        first.append(soft[:, 0].float().cpu().numpy())
+        # A sample whose places are rows of their own is the mean of its places.
+        of_samples = mean_soft_state(aligned.arm, soft).reshape(len(part), -1, soft.shape[-1]).mean(dim=1)
+        means.append(of_samples.float().cpu().numpy())
+        first.append(soft[:, 0].reshape(len(part), -1, soft.shape[-1])[:, 0].float().cpu().numpy())
     return np.concatenate(means).astype(np.float64), np.concatenate(first).astype(np.float64)
 
 

@@ -127,6 +127,12 @@ class EncoderSettings(Settings):
             )
         return self
 
+    @property
+    def of_forecasts(self) -> list[str]:
+        """The names of the settings that are changed among those for values of the places of a field."""
+        names = ("instance_norm", "readout", "channel_independent")
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+
     @field_validator("plugin")
     @classmethod
     def _check_plugin(cls, name: str | None) -> str | None:

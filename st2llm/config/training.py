@@ -151,6 +151,11 @@ class PretrainRecipe(TaskRecipe):
         (name,) = self.task
         if name in ("next-place", "next-event") and set(terms) != {"likelihood"}:
             raise ValueError(f"{name} is trained by `objectives: {{likelihood: {{}}}}` alone")
+        if changed := self.encoder.of_forecasts:
+            raise ValueError(
+                f"encoder.{changed[0]} is for suites, align and finetune: pre-training reads and predicts whole "
+                f"windows. Leave it out"
+            )
         return self
 
     def _check_saits(self) -> None:
@@ -266,6 +271,14 @@ class VideoQuestionRecipe(Recipe):
     encoder: EncoderSettings = EncoderSettings()
     validation: int = Field(40, ge=2, description="clips that choose the best state")
     control: bool = True
+
+    @model_validator(mode="after")
+    def _check_encoder(self) -> "VideoQuestionRecipe":
+        if changed := self.encoder.of_forecasts:
+            raise ValueError(
+                f"encoder.{changed[0]} is for values of places, which questions do not ask for. Leave it out"
+            )
+        return self
 
 
 class VideoQARecipe(VideoQuestionRecipe):

@@ -239,6 +239,10 @@ def build_encoder(spec: ArmSpec) -> Encoder:
     shape, settings = spec.shape, spec.encoder
     if settings.plugin is not None:
         return _plugin_encoder(settings.plugin, spec)
+    if settings.of_forecasts and (isinstance(shape, SequenceShape) or shape.classes):
+        raise ConfigError(
+            f"encoder.{settings.of_forecasts[0]} is for values of places. Leave it out for sequences and classes."
+        )
     if isinstance(shape, SequenceShape):
         if settings.center_on != "place" or settings.fusion != "add":
             raise ConfigError(

@@ -12,6 +12,7 @@ from st2llm import recipes
 from st2llm.config import upgrade
 from st2llm.config.model import EncoderSettings
 from st2llm.config.suite import Suite, load_suites
+from st2llm.config.training import PretrainRecipe
 from st2llm.errors import ConfigError
 
 SUITES = Path(recipes.locate("evaluation/suites/demo.yaml")).parent
@@ -354,3 +355,18 @@ ENCODER_FAULTS = [
 def test_settings_of_patches_that_do_not_fit_together_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         EncoderSettings.model_validate(settings)
+
+
+@pytest.mark.parametrize("setting", [{"instance_norm": True}, {"channel_independent": True, "graph": "none"}])
+def test_settings_of_forecasts_are_refused_where_whole_windows_are_trained(setting):
+    with pytest.raises(ValidationError, match=f"encoder.{next(iter(setting))} is for suites"):
+        PretrainRecipe.model_validate(
+            {
+                "id": "tiny",
+                "data": "los-loop",
+                "encoder": setting,
+                "task": {"forecast": {"history": 4, "horizon": 2}},
+                "objectives": {"masked": {}},
+                "budget": {"steps": 1},
+            }
+        )
