@@ -1,5 +1,10 @@
 """A fake endpoint in a process of its own, as tests of the client use it."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,3 +36,17 @@ class Endpoint:
 
     def counts(self) -> Any:
         return self.client.get("/counts").json()
+
+
+@contextmanager
+def serving(folder: str) -> Iterator[Endpoint]:
+    """A context in which a fake server answers with the model of a folder."""
+    command = [sys.executable, fake_endpoint.__file__, folder, KEY]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            port = int(process.stdout.readline() if process.stdout else 0)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                yield Endpoint(f"http://127.0.0.1:{port}", client)
+        finally:
+            process.kill()

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import yaml
 from support import tiny_suite
 from support.command_line import run_cli
+from support.endpoint_server import KEY, serving
 from support.tiny_suite import ENVIRONMENT, leftovers, records
 
 from st2llm.errors import ArtefactError, ConfigError
@@ -95,6 +97,27 @@ def test_rungs_whose_data_differ_are_refused(finished, monkeypatch):
     first, second = (climb.Rung("a", None, run) for run in runs)
     with pytest.raises(ConfigError, match="has another data_sha256 than .* cannot be compared"):
         climb._check_same_data(first, second)
+
+
+def test_a_server_joins_with_the_text_arm(suite, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("ST2LLM_OPENAI_KEY", KEY)
+    content = yaml.safe_load(suite.read_text())
+    text = {"name": "text", "family": "text", "backbone": "llm-frozen", "template": "graph/forecast"}
+    text |= {"set": {"windows": 2, "validation_windows": 1}}
+    content |= {"predictors": [*content["predictors"][:3], text], "llm": {"name": tiny(), "dtype": "fp32"}}
+    content |= {
+        "windows": {"select": "even", "count": 2, "places": 1},
+        "task": {"forecast": {"history": 3, "horizon": 1}},
+    }
+    with serving(tiny()) as server:
+        server.plan()
+        names = [tiny(), f"openai:{server.url}/v1#tiny"]
+        report = climb.ladder(content, names, out=tmp_path / "out", progress=False)
+    assert [(row.llm, row.predictor, row.trained) for row in report.rows] == [
+        (name, "text", False) for name in names
+    ]
+    assert report.rows[0].params and report.rows[1].params is None
+    assert all(row.error is not None for row in report.rows)
 
 
 def test_a_model_that_cannot_be_had_ends_the_ladder_before_its_first_arm(suite, tiny, tmp_path, monkeypatch):

@@ -1,28 +1,15 @@
 """Fixtures of the tests of endpoints: a fake server, prompts and their correct answers."""
 
-import os
-import subprocess
-import sys
-
-import httpx
 import pytest
-from support import fake_endpoint
-from support.endpoint_server import DRAWS, GRAMMAR, KEY, Endpoint
+from support.endpoint_server import DRAWS, GRAMMAR, KEY, serving
 
 from st2llm.llm.endpoint.client import RetryPolicy
 
 
 @pytest.fixture(scope="session")
 def server(tiny):
-    command = [sys.executable, fake_endpoint.__file__, tiny(), KEY]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-            with httpx.Client(base_url=url, timeout=30) as client:
-                yield Endpoint(url, client)
-        finally:
-            process.kill()
+    with serving(tiny()) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
