@@ -67,13 +67,13 @@ def losses(out: Path) -> tuple[list[float], list[float]]:
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_a_system_with_a_language_model_beats_the_rule_that_it_starts_from(tmp_path, name):
     card = slice_card(tmp_path, places=12, steps=1200)
-    short = {"data": card, "warmup.steps": 300, "budget.steps": 60, "budget.batch": 8, **SHORT}
+    short = {"data": card, "warmup.steps": 200, "budget.steps": 40, "budget.batch": 8, **SHORT}
     finetune(load_recipe(SYSTEMS / f"{name}.yaml", into=SoftTokenRecipe, changes=short), tmp_path / "out")
     _, validation = losses(tmp_path / "out")
     assert min(validation) < 0.98 * validation[0]
 
 
-@pytest.mark.parametrize("name", (*FORECASTERS, "gatgpt"))
+@pytest.mark.parametrize("name", ("st-llm", "gatgpt"))
 def test_a_system_learns_a_few_windows_by_heart(tmp_path, name):
     card = slice_card(tmp_path, places=5, steps=240)
     short = {
