@@ -73,16 +73,16 @@ def test_a_system_with_a_language_model_beats_the_rule_that_it_starts_from(tmp_p
     assert min(validation) < 0.98 * validation[0]
 
 
-@pytest.mark.parametrize("name", ("st-llm", "gatgpt"))
-def test_a_system_learns_a_few_windows_by_heart(tmp_path, name):
+@pytest.mark.parametrize(("name", "steps", "lr"), [("st-llm", 300, 2e-3), ("gatgpt", 100, 5e-3)])
+def test_a_system_learns_a_few_windows_by_heart(tmp_path, name, steps, lr):
     card = slice_card(tmp_path, places=5, steps=240)
     short = {
         "data": card,
         **SHORT,
         "warmup": None,
-        "budget.steps": 100,
+        "budget.steps": steps,
         "budget.batch": 16,
-        "budget.lr": 5e-3,
+        "budget.lr": lr,
     }
     finetune(load_recipe(SYSTEMS / f"{name}.yaml", into=SoftTokenRecipe, changes=short), tmp_path / "out")
     train, _ = losses(tmp_path / "out")

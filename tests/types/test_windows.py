@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 from support import five_kinds
@@ -18,7 +19,10 @@ from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import DataError
 from st2llm.predict.baselines import BASELINES, fit_baseline, fit_held_out_slot_mean, fit_ridge, fit_slot_mean
 from st2llm.predict.baselines.events import fit_event_statistics
+from st2llm.predict.baselines.logistic import fit_logistic
 from st2llm.predict.baselines.slots import fit_place_mean
+from st2llm.predict.baselines.text_features import TextFeatures, TfidfEncoder, fit_text_features
+from st2llm.predict.baselines.text_ridge import fit_text_ridge
 from st2llm.predict.build import fit_pretraining_preprocessor
 from st2llm.predict.examples import make_example_selector
 from st2llm.predict.external.regressor import fit_regressor
@@ -46,6 +50,7 @@ RECIPE = PretrainRecipe.model_validate(
         "budget": {"steps": 1, "batch": 1, "lr": 1e-3},
     }
 )
+FEATURES = TextFeatures(TfidfEncoder(["rain"]), np.zeros(1), np.ones(1))
 FITS = {
     "fit_baseline": lambda windows: fit_baseline("mean", windows),
     "fit_place_mean": fit_place_mean,
@@ -63,6 +68,9 @@ FITS = {
     ),
     "fit_sequence_preprocessor": lambda windows: fit_sequence_preprocessor(windows, skip="none", points=4),
     "fit_pretraining_preprocessor": lambda windows: fit_pretraining_preprocessor(RECIPE, windows),
+    "fit_text_features": lambda windows: fit_text_features(windows, TfidfEncoder(["rain"]), name="words"),
+    "fit_text_ridge": lambda windows: fit_text_ridge(windows, FEATURES, rule="mean", name="words"),
+    "fit_logistic": lambda windows: fit_logistic(windows, None),
     "fit_regressor": lambda windows: fit_regressor(Ridge(), windows, name="ridge"),
     "fit_nearest": fit_nearest,
     "WindowIndex.fit": WindowIndex.fit,

@@ -23,7 +23,7 @@ class HoldOutRule(Settings):
     by: Literal["place", "mark"]
     names: list[str] = Field(default_factory=list)
     share: float = Field(0.0, ge=0, lt=1)
-    seed: int = 0
+    seed: int = Field(0, description="of the draw of a share")
 
     @model_validator(mode="after")
     def _some(self) -> "HoldOutRule":

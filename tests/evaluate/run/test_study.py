@@ -236,7 +236,7 @@ def test_a_finished_job_is_not_run_again_and_the_warm_encoder_is_used_again(ran,
     (store.root / "arms/none-0.json").rename(store.root / "none-0.json")
     again.run(first, store)
     redone = store.finished("none-0")
-    assert begun == ["none-0 lr 0.01", "none-0 lr 1e-05"]  # and no encoder
+    assert begun == ["none-0, lr 0.01", "none-0, lr 1e-05"]  # and no encoder
     old = next(f for f in facts if f["key"] == "none-0")
     for key in ("encoder_sha256", "curves", "validation", "lr"):
         assert redone[key] == old[key]
@@ -248,7 +248,7 @@ def test_the_labels_of_progress_name_arm_and_learning_rate(ran):
     _, _, begun = ran
     assert begun[:3] == ["last-value-0", "hour-of-week-0", "ridge-deviation-0"]
     assert begun.count("encoder, seed 0") == begun.count("encoder, seed 1") == 1
-    assert "llm-lora-0 lr 1e-05" in begun
+    assert "llm-lora-0, lr 1e-05" in begun
     assert sum(label.startswith("llm-lora-1") for label in begun) == 1
 
 

@@ -115,8 +115,8 @@ class _Reader:
             place = self.first["elsewhere"]
             raise DataError(
                 f"{self.name}: no text is about a place that the data have; the first is about {place!r}. "
-                f"{nearest(place, set(self.places.ids.values()))} Correct `place` of the documents, or leave it out "
-                f"where all texts are about all places."
+                f"{nearest(slug(place), set(self.places.ids.values()))} Correct `place` of the documents, or leave it "
+                f"out where all texts are about all places."
             )
         return documents
 

@@ -40,13 +40,13 @@ def test_seeds_are_trained_together_and_a_resumed_run_trains_the_missing_one(stu
     store = RunStore(tmp_path)
     study, begun = study_of("llm-frozen")
     first, second = (study.run(job, store) for job in study.jobs())
-    assert begun == ["llm-frozen-0, llm-frozen-1 lr 0.01"]
+    assert begun == ["llm-frozen-0 together with seed 1, lr 0.01"]
     assert first["cost"]["train_s"] == second["cost"]["train_s"] > 0
     finished = store.finished("llm-frozen-0")
     (tmp_path / "arms/llm-frozen-1.json").unlink()
     resumed, begun = study_of("llm-frozen")
     again = [resumed.run(job, store) for job in resumed.jobs()]
-    assert begun == ["llm-frozen-1 lr 0.01"]
+    assert begun == ["llm-frozen-1, lr 0.01"]
     assert again[0] == finished
     assert again[1]["curves"][0]["validation"] == pytest.approx(second["curves"][0]["validation"], rel=1e-4)
     assert first["curves"][0]["validation"] != second["curves"][0]["validation"]
@@ -70,7 +70,7 @@ def test_learning_rates_of_the_first_seed_are_one_stack_and_its_choice_is_kept(s
     study, begun = study_of("llm-frozen", lr=[1e-2, 1e-5])
     store = RunStore(tmp_path)
     first, second = (study.run(job, store) for job in study.jobs())
-    assert begun == ["llm-frozen-0 lr 0.01, 1e-05", f"llm-frozen-1 lr {first['lr']:g}"]
+    assert begun == ["llm-frozen-0, lr 0.01 and 1e-05", f"llm-frozen-1, lr {first['lr']:g}"]
     assert [curve["lr"] for curve in first["curves"]] == [1e-2, 1e-5]
     best = min(first["curves"], key=lambda curve: min(curve["validation"]))
     assert best["chosen"]
@@ -87,7 +87,7 @@ def test_each_seed_of_a_random_model_draws_its_own_weights(study_of, tmp_path, m
     for job in study.jobs():
         study.run(job, RunStore(tmp_path))
     assert seeds == [0, 1]
-    assert begun[0] == "llm-random-0 lr 0.01, 1e-05"
+    assert begun[0] == "llm-random-0, lr 0.01 and 1e-05"
     assert len(begun) == 2
 
 
