@@ -40,17 +40,23 @@ class TextRidge:
         training.
         """
         predictions = self.rule.predict(samples)
-        if self.model is None:
+        if self.model is None or not samples:
             return predictions
         shown = self.features.shown(samples)
-        return [self._corrected(*each) for each in zip(shown, predictions, strict=True)]
+        ends = np.cumsum([len(sample.wanted_nodes) for sample in shown])
+        # The texts of all samples are read at once, since a language model reads them in batches.
+        rows = np.split(self.features.rows(shown), ends[:-1])
+        return [self._corrected(*each) for each in zip(shown, predictions, rows, strict=True)]
 
-    def _corrected(self, sample: Sample, prediction: Prediction) -> Prediction:
+    def _corrected(
+        self, sample: Sample, prediction: Prediction, x: Float64[np.ndarray, "node feature"]
+    ) -> Prediction:
+        """x: the features of the wanted nodes."""
         nodes = sample.wanted_nodes
         wanted = _wanted_rows(sample, nodes)
         if self.model is None or prediction.value is None:
             return prediction
-        outputs = np.atleast_2d(self.model.predict(self.features.rows([sample])))
+        outputs = np.atleast_2d(self.model.predict(x))
         if outputs.size != wanted.size:
             raise DataError(
                 f"{sample.id} asks for {wanted[0].size} values of a place, but {self.name!r} was fitted for "
