@@ -158,18 +158,20 @@ def points_from_sample(
 
 
 def _forecast_points(sample: Sample) -> PointSequence:
+    """The visible fixes before the first wanted one; missing fixes are dropped."""
     coordinates, xy = local_coordinates(sample), _positions(sample)
     count = sample.first_wanted_step
-    local = coordinates.to_local(xy[:count])
-    numbers, step, mean_step_m = _movement_features(local, sample.time[:count])
-    horizon = len(sample.time) - count
+    at = np.flatnonzero(np.isfinite(xy[:count]).all(axis=1))
+    local = coordinates.to_local(xy[at])
+    numbers, step, mean_step_m = _movement_features(local, sample.time[at])
     truth = coordinates.to_local(positions_of(sample, sample.truth)[count:])
-    base = step[-1] * np.arange(1, horizon + 1)[:, None]
-    t = np.arange(-count + 1, 2, dtype=np.float64)
+    steps_ahead = np.arange(count, len(sample.time)) - at[-1]
+    base = step[-1] / (at[-1] - at[-2] if len(at) > 1 else 1) * steps_ahead[:, None]
+    t = np.append(at - (count - 1), 1).astype(np.float64)
     return PointSequence(
         numbers=numbers,
-        codes=np.zeros(count, dtype=np.int64),
-        calendar=calendar_slots(sample, count),
+        codes=np.zeros(len(at), dtype=np.int64),
+        calendar=calendar_slots(sample, count)[np.append(at, count)],
         position=np.column_stack([np.vstack([local, [0.0, 0.0]]), t]),
         base=base,
         target=truth,

@@ -44,12 +44,20 @@ __all__ = [
 ]
 
 
-def forecast(history: int, horizon: int, *, target: tuple[str, ...] = ()) -> Forecast:
+def forecast(
+    history: int,
+    horizon: int,
+    *,
+    target: tuple[str, ...] = (),
+    missing: float = 0.0,
+    missing_by: Literal["points", "blocks"] = "points",
+) -> Forecast:
     """Forecasting: `history` steps are visible, the next `horizon` steps of every place are to be predicted.
 
-    target: the channels to predict; the others are covariates. Empty: those that the data card makes targets.
+    target: the channels to predict; the others are covariates. Empty: those that the data card makes targets. missing:
+    share of the history that is not visible, single points or blocks of consecutive steps of a place.
     """
-    return Forecast(history, horizon, target)
+    return Forecast(history, horizon, target, missing, missing_by)
 
 
 def impute(

@@ -14,6 +14,7 @@ from st2llm.errors import ConfigError, nearest
 from st2llm.types import seed_from, slug
 
 Shape = tuple[int, int, int]
+_PATTERNS = ("points", "blocks")
 
 
 @runtime_checkable
@@ -43,21 +44,45 @@ class Task(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
-    """Forecasting: the last `horizon` steps are hidden, the `history` steps before them are visible."""
+    """Forecasting: the last `horizon` steps are hidden, the `history` steps before them are visible.
+
+    missing: share of the history that is not visible either, without being asked for, as where sensors fail: single
+    points (missing_by: points) or `block` consecutive steps of a place (blocks). The same window hides more of the same
+    entries at a larger share.
+    """
 
     history: int
     horizon: int
-    target: tuple[str, ...] = field(default=(), repr=False)
+    target: tuple[str, ...] = field(default=())
+    missing: float = 0.0
+    missing_by: Literal["points", "blocks"] = "points"
+    block: int = 6
     type = "forecast"
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "history", "horizon")
+        _at_least(self, 1, "history", "horizon", "block")
+        _one_of(self, "missing_by", _PATTERNS)
+        if not 0 <= self.missing < 1:
+            raise ConfigError(
+                f"forecast.missing is a share of the history, at least 0 and below 1, but it is {self.missing}."
+            )
 
     @property
     def name(self) -> str:
-        return f"forecast-{self.history}-{self.horizon}{_of(self.target)}"
+        gaps = f"-missing-{self.missing:g}-{self._gaps}" if self.missing else ""
+        return f"forecast-{self.history}-{self.horizon}{gaps}{_of(self.target)}"
+
+    @property
+    def _gaps(self) -> str:
+        length = "" if self.block == Forecast.block else f"-of-{self.block}"
+        return f"{self.missing_by}{length if self.missing_by == 'blocks' else ''}"
+
+    def __repr__(self) -> str:
+        """The settings; what is missing only where something is, so that hashes of splits stay."""
+        gaps = f", missing={self.missing!r}, missing_by={self._gaps!r}" if self.missing else ""
+        return f"Forecast(history={self.history!r}, horizon={self.horizon!r}{gaps})"
 
     @property
     def length(self) -> int:
@@ -70,6 +95,19 @@ class Forecast:
     def hidden(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
         mask = np.zeros(shape, dtype=bool)
         mask[self.history :] = True
+        return mask
+
+    def missing_history(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
+        """True where the history of a window of this shape is missing, all channels of an entry alike. key: its id."""
+        mask = np.zeros(shape, dtype=bool)
+        if self.missing:
+            draw = _rng(
+                f"missing {self.history}", 0, key
+            )  # the share is no part of the seed: shares are nested
+            steps = (self.history, shape[1])
+            mask[: self.history] = _draw_entries(draw, steps, self.missing, self.missing_by, self.block)[
+                ..., None
+            ]
         return mask
 
 
@@ -90,7 +128,7 @@ class Impute:
         _at_least(self, 2, "length")
         _at_least(self, 1, "block")
         _a_share(self, "share")
-        _one_of(self, "pattern", ("points", "blocks"))
+        _one_of(self, "pattern", _PATTERNS)
 
     @property
     def name(self) -> str:
@@ -99,15 +137,7 @@ class Impute:
     def hidden(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
         draw = _rng(self.name, self.seed, key)
         time, node, channel = shape
-        if self.pattern == "points":
-            mask = draw.random((time, node)) < self.share
-        else:
-            # The number of starts at which blocks, with overlaps and cut ends, cover the share on average.
-            chance = 1 - (1 - self.share) ** (1 / self.block)
-            starts = draw.random((time + self.block - 1, node)) < chance
-            mask = np.zeros((time, node), dtype=bool)
-            for back in range(self.block):
-                mask |= starts[self.block - 1 - back : self.block - 1 - back + time]
+        mask = _draw_entries(draw, (time, node), self.share, self.pattern, self.block)
         if not mask.any():
             mask[int(draw.integers(time)), int(draw.integers(node))] = True
         return np.repeat(mask[:, :, None], channel, axis=2)
@@ -283,6 +313,22 @@ class Classify:
 
     def hidden(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
         return np.zeros(shape, dtype=bool)
+
+
+def _draw_entries(
+    draw: np.random.Generator, shape: tuple[int, int], share: float, pattern: str, block: int
+) -> Bool[np.ndarray, "time node"]:
+    """A share of the entries on average: single points, or blocks of `block` steps of a node, which may overlap."""
+    time, node = shape
+    if pattern == "points":
+        return np.asarray(draw.random((time, node)) < share)
+    # The number of starts at which blocks, with overlaps and cut ends, cover the share on average.
+    chance = 1 - (1 - share) ** (1 / block)
+    starts = draw.random((time + block - 1, node)) < chance
+    mask = np.zeros((time, node), dtype=bool)
+    for back in range(block):
+        mask |= starts[block - 1 - back : block - 1 - back + time]
+    return mask
 
 
 def _rng(name: str, seed: int, key: str) -> np.random.Generator:

@@ -16,7 +16,7 @@ from st2llm.encode.point_batch import (
     points_from_sample,
     stack_points,
 )
-from st2llm.types import Sample, SplitPlan
+from st2llm.types import Sample, SplitPlan, Trajectory
 
 PLAN = SplitPlan(0.6, 0.2, 0.2)
 
@@ -43,6 +43,20 @@ def test_without_the_truth_all_is_the_same_but_the_target(make):
             np.testing.assert_array_equal(getattr(known, name), getattr(blind, name))
         assert np.isnan(blind.target).all()
         assert np.isfinite(known.target).any()
+
+
+def test_missing_fixes_are_left_out_and_the_base_goes_on_at_the_speed_between_the_last_two_seen():
+    time = 1_704_067_200 + 60 * np.arange(12)
+    xy = np.column_stack([np.arange(12.0), np.zeros(12)])
+    east = Trajectory("tiny", "w", "UTC", time, xy=xy, split=SplitPlan(1.0, 0.0, 0.0))
+    for share in (0.0, 0.4, 0.8):
+        sample = split([east], tasks.forecast(8, 3, missing=share)).train[0]
+        points = points_from_sample(sample)
+        assert len(points.numbers) == len(points.codes) == sample.visible[:, 0, 0].sum()
+        assert len(points.calendar) == len(points.position) == len(points.codes) + 1
+        assert np.isfinite(points.numbers).all()
+        if len(points.codes) > 1:
+            np.testing.assert_allclose(points.base, points.target, atol=1e-9)
 
 
 @pytest.mark.parametrize("make", [paths, stays, events])

@@ -1,3 +1,4 @@
+import itertools
 from functools import partial
 
 import numpy as np
@@ -36,9 +37,34 @@ def test_a_list_of_horizons_gives_a_task_for_each():
     assert [task.name for task in found] == ["forecast-12-3", "forecast-12-6", "forecast-12-12"]
 
 
+@pytest.mark.parametrize("missing_by", ["points", "blocks"])
+def test_history_is_missing_in_its_share_and_a_larger_share_hides_the_same_entries_and_more(missing_by):
+    masks = [
+        tasks.forecast(40, 5, missing=share, missing_by=missing_by).missing_history((45, 60, 2), "w")
+        for share in (0.0, 0.25, 0.5, 0.75)
+    ]
+    for share, mask in zip((0.0, 0.25, 0.5, 0.75), masks, strict=True):
+        assert mask[:40].mean() == pytest.approx(share, abs=0.05)
+        assert not mask[40:].any() and (mask[..., 0] == mask[..., 1]).all()
+    for less, more in itertools.pairwise(masks):
+        assert not (less & ~more).any()
+
+
+def test_missing_history_is_part_of_the_name_and_of_what_splits_are_hashed_by_only_where_some_is_missing():
+    plain, gaps = tasks.forecast(12, 3), tasks.forecast(12, 3, missing=0.5, missing_by="blocks")
+    assert (plain.name, repr(plain)) == ("forecast-12-3", "Forecast(history=12, horizon=3)")
+    assert gaps.name == "forecast-12-3-missing-0.5-blocks" and "missing=0.5" in repr(gaps)
+    assert repr(gaps) != repr(tasks.forecast(12, 3, missing=0.5))
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
+        ({"forecast": {"history": 4, "horizon": 1, "missing": 1.0}}, "below 1, but it is 1.0"),
+        (
+            {"forecast": {"history": 4, "horizon": 1, "missing_by": "block"}},
+            "missing_by should be 'points' or",
+        ),
         ({"forcast": {"history": 1, "horizon": 1}}, "Did you mean 'forecast'"),
         ({"forecast": {"history": 1, "horizn": 1}}, "Did you mean 'horizon'"),
         ({"forecast": {"history": 1}}, "needs 'horizon'"),

@@ -110,7 +110,8 @@ class FieldWindows(Sequence[Sample]):
         span = slice(start, start + self.task.length)
         raw, time = field.values[span], data.time[span]
         hidden = self._hidden(int(time[0]))
-        visible = np.isfinite(raw) & ~(hidden & ~self._is_known)
+        unseen = hidden | self._missing(int(time[0]), hidden.shape)
+        visible = np.isfinite(raw) & ~(unseen & ~self._is_known)
         wanted = self._wanted(hidden & self._is_target, raw)
         wanted_s = time[wanted.any(axis=(1, 2))]
         first, end = int(wanted_s[0]), int(wanted_s[-1]) + data.freq_s
@@ -147,6 +148,12 @@ class FieldWindows(Sequence[Sample]):
                 shape = (length, len(nodes), channel)
                 hidden[:, nodes] = self.task.hidden(shape, f"{self.data.name} {begin}{key}")
         return hidden
+
+    def _missing(self, begin: int, shape: tuple[int, int, int]) -> Bool[np.ndarray, "time node channel"]:
+        """The entries of the history that a forecast with missing history does not show."""
+        if not isinstance(self.task, Forecast):
+            return np.zeros(shape, dtype=bool)
+        return self.task.missing_history(shape, f"{self.data.name} {begin}")
 
     def _wanted(
         self, hidden: Bool[np.ndarray, "time node channel"], raw: Float64[np.ndarray, "time node channel"]

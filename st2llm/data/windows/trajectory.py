@@ -147,8 +147,14 @@ class TrajectoryWindows:
         id = f"{trajectory.name}/{trajectory.id}/{self._start_text(trajectory, first + self.task.context)}"
         label = trajectory.label if isinstance(self.task, Classify) else None
         window = self.window(trajectory, rows, id if isinstance(self.task, Forecast) else key, label)
-        hidden = self.task.hidden((len(rows), 1, len(window.channels)), key)
-        return self.make_sample(window, hidden, hidden & window.is_channel("x", "y"))
+        shape = (len(rows), 1, len(window.channels))
+        hidden = self.task.hidden(shape, key)
+        wanted = hidden & window.is_channel("x", "y")
+        if isinstance(self.task, Forecast):
+            missing = self.task.missing_history(shape, key)
+            missing[0] = False  # a path begins where it is first seen
+            hidden = hidden | missing
+        return self.make_sample(window, hidden, wanted)
 
     def rows_of_part(self, row: int, part: int) -> tuple[int, int]:
         """The first fix of a part and the fix after its last, within the object of a row. Parts are in time order."""
@@ -180,7 +186,7 @@ class TrajectoryWindows:
     ) -> Sample:
         """The sample of a window; attributes that are known in advance stay visible."""
         visible = np.isfinite(window.values) & ~(hidden & ~window.is_channel(*window.trajectory.known))
-        side = self._side(window, np.asarray(hidden.any(axis=(1, 2))))
+        side = self._side(window, np.asarray(hidden.any(axis=(1, 2))), np.asarray(wanted.any(axis=(1, 2))))
         return Sample(
             id=window.id,
             kind=window.trajectory.kind,
@@ -195,10 +201,12 @@ class TrajectoryWindows:
             task=self.task.type,
         )
 
-    def _side(self, window: "TrajectoryWindow", hidden: Bool[np.ndarray, " time"]) -> Side:
+    def _side(
+        self, window: "TrajectoryWindow", hidden: Bool[np.ndarray, " time"], wanted: Bool[np.ndarray, " time"]
+    ) -> Side:
         trajectory = window.trajectory
         seconds = (window.time * trajectory.unit_s).astype(np.int64)
-        asked = seconds[hidden] if hidden.any() else seconds
+        asked = seconds[wanted] if wanted.any() else seconds
         lonlat = (
             None
             if trajectory.lonlat is None

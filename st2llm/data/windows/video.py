@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from st2llm.data import video_features
 from st2llm.data.windows.partition import shuffle_key
 from st2llm.errors import DataError
-from st2llm.tasks import Classify, Task
+from st2llm.tasks import Classify, Forecast, Task
 from st2llm.types import Calendar, Document, Layout, Sample, Side, SplitPlan, Video, last_known_time
 
 _TASK_TYPES = ("forecast", "impute", "interpolate", "krige", "classify")
@@ -130,6 +130,11 @@ def split_clips(
     if task.type not in _TASK_TYPES:
         names = ", ".join(_TASK_TYPES)
         raise DataError(f"{clips[0].name}: clips have no task {task.type!r}. Choose one of {names}.")
+    if isinstance(task, Forecast) and task.missing:
+        raise DataError(
+            f"{clips[0].name}: no frame of a clip can be missing, but forecast.missing is {task.missing:g}. Leave it "
+            f"out: it is for graphs, grids and trajectories."
+        )
     ordered = sorted(clips, key=lambda clip: clip.id)
     spans = _by_clip(ordered, task, stride) if isinstance(task, Classify) else _by_time(ordered, task, stride)
     features = ClipFeatures(ordered)

@@ -290,6 +290,16 @@ def test_covariates_are_hidden_where_the_targets_are_unless_known_in_advance(tas
     assert known.visible[..., 1].all()
 
 
+@pytest.mark.parametrize("role", [weather.COVARIATE, weather.KNOWN])
+def test_missing_history_is_neither_shown_nor_asked_for(role) -> None:
+    plain, gaps = (_stations(role, tasks.forecast(8, 2, missing=share)) for share in (0.0, 0.5))
+    assert (gaps.wanted == plain.wanted).all()
+    np.testing.assert_array_equal(gaps.truth, plain.truth)
+    gone = plain.visible & ~gaps.visible
+    assert gone[:8, :, 0].any() and not gone[8:].any() and np.isnan(gaps.values[gone]).all()
+    assert gone[..., 1].any() == (role is weather.COVARIATE)  # what is known in advance needs no sensor
+
+
 def test_a_task_chooses_its_target() -> None:
     task = tasks.Forecast(4, 2, target=("humidity",))
     sample = _stations(weather.HUMIDITY, task)

@@ -54,6 +54,18 @@ def test_data_without_a_common_step_say_what_to_do() -> None:
         sequences.split_trajectories([walk(time=[0, 7, 60, 300, 301])], tasks.forecast(2, 1))
 
 
+def test_a_path_with_missing_history_keeps_its_first_fix_and_tells_no_place_of_a_missing_one() -> None:
+    east = walk(lonlat=np.column_stack([np.arange(40.0), np.arange(40.0)]))
+    plain, gaps = (
+        sequences.split_trajectories([east], tasks.forecast(8, 2, missing=share))[0][1]
+        for share in (0.0, 0.7)
+    )
+    seen = gaps.visible[:, 0, 0]
+    assert seen[0] and 1 <= seen[:8].sum() < 8 and not seen[8:].any()
+    assert (np.isfinite(gaps.side.step_lonlat[:, 0]) == seen).all()
+    assert (gaps.wanted == plain.wanted).all() and gaps.id == plain.id
+
+
 def test_no_window_joins_two_objects_or_two_parts() -> None:
     data = [walk("ann"), walk("bob")]
     parts = sequences.split_trajectories(data, tasks.forecast(3, 2))

@@ -138,6 +138,7 @@ def test_windows_of_a_clip_can_be_classified():
     (tasks.classify(), {}, "has no class to predict"),
     (tasks.classify(50), {"label": "x"}, "fewer than the window of 50"),
     (tasks.forecast(30, 10), {}, "no clip has room in its train part"),
+    (tasks.forecast(4, 2, missing=0.5), {}, "no frame of a clip can be missing"),
     (tasks.next_place(), {}, "clips have no task 'next-place'"),
 ])  # fmt: skip
 def test_what_cannot_be_cut_is_refused_with_the_reason(task, keys, message):
