@@ -30,7 +30,8 @@ _TEXT_SETTINGS = (
     "answer",
     "validation_windows",
 )
-_TEXT_FEATURE_SETTINGS = ("documents", "newest_documents", "ending", "residual_of")
+_TEXT_FEATURE_SETTINGS = ("ending", "residual_of")
+_DOCUMENT_SETTINGS = ("documents", "newest_documents", "relevant_documents")
 
 
 class SuiteEncoderSettings(EncoderSettings):
@@ -79,10 +80,13 @@ class PredictorOverrides(Settings):
     examples: ExampleSettings | None = None
     prompt_budget: int | None = Field(None, ge=16)
     """Tokens of a text predictor's prompt at most; what is left out to keep the limit is recorded with the answer."""
-    documents: Literal["visible", "shuffled"] = "visible"
-    """Of a predictor with `text_features`: which documents a window shows, its own or those of another one."""
+    documents: Literal["visible", "shuffled", "none"] = "visible"
+    """Of a predictor that reads texts: which documents a window shows, its own, those of another one, or none."""
     newest_documents: int | None = Field(None, ge=1)
-    """Of a predictor with `text_features`: the number of newest documents of a place that it reads; None reads all."""
+    """The number of newest documents of a place that it reads; None reads all."""
+    relevant_documents: int | None = Field(None, ge=1)
+    """The number of documents that it reads, those most similar to the window's question or description; None reads
+    all."""
     ending: str | None = Field(None, min_length=1)
     """Of the text features `states`: words behind each text, such as a question; the features are then the state of
     the last token (PromptEOL, Jiang et al. 2024), in place of the mean over the text's tokens."""
@@ -161,16 +165,24 @@ class PredictorSettings(Settings):
             raise ValueError(
                 f"a {self.family} predictor has no backbone {self.backbone!r}. {nearest(str(self.backbone), known)}"
             )
-        if self.text_features is None:
-            for key in _TEXT_FEATURE_SETTINGS:
-                if getattr(self.set, key) != getattr(PredictorOverrides(), key):
-                    raise ValueError(
-                        f"`{key}` is for predictors with `text_features`, but {self.name!r} has none"
-                    )
+        self._check_settings_of_readers()
         if self.family == "text" and not self.template:
             raise ValueError(f"the text predictor {self.name!r} needs `template: kind/task`")
         self._check_draws()
         return self
+
+    def _check_settings_of_readers(self) -> None:
+        for keys, allowed, who in (
+            (_TEXT_FEATURE_SETTINGS, self.text_features is not None, "with `text_features`"),
+            (
+                _DOCUMENT_SETTINGS,
+                self.reads_documents,
+                "that read texts (soft, text, or with `text_features`)",
+            ),
+        ):
+            for key in keys:
+                if not allowed and getattr(self.set, key) != getattr(PredictorOverrides(), key):
+                    raise ValueError(f"`{key}` is for predictors {who}, which {self.name!r} is not")
 
     def _check_text_features(self) -> None:
         if self.set.ending is not None and self.text_features != "states":
@@ -179,6 +191,8 @@ class PredictorSettings(Settings):
             )
         if self.external:
             raise ValueError(f"{self.name!r} has `text_features`, so it has no file, checkpoint or model")
+        if self.set.documents == "none":
+            raise ValueError(f"{self.name!r} has `text_features`, but `documents: none` shows it no text")
         soft = self.text_features == "states"
         backbones: tuple[str | None, ...] = ("llm-frozen", "llm-random") if soft else (None,)
         if (
@@ -215,6 +229,11 @@ class PredictorSettings(Settings):
         """Whether it is not trained here: a file, an external model, a Python object, or a checkpoint."""
         checkpoint = self.checkpoint if self.family != "text" else None
         return self.custom or any(part is not None for part in (self.file, self.model, checkpoint))
+
+    @property
+    def reads_documents(self) -> bool:
+        """Whether it reads the texts that a window shows: in a prompt, or as text features."""
+        return self.text_features is not None or (self.family in ("soft", "text") and not self.external)
 
     @property
     def trained(self) -> bool:

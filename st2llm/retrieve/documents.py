@@ -63,7 +63,7 @@ class DocumentIndex:
         for document in documents:
             if not document.text.strip():
                 raise DataError(f"The document {document.id!r} has no text. Leave it out.")
-        return cls(tuple(documents), _unit_vectors(encoder, [d.text for d in documents]), encoder)
+        return cls(tuple(documents), unit_vectors(encoder, [d.text for d in documents]), encoder)
 
     def similar(
         self, query: str, k: int, *, at_s: int | None = None, place: str | None = None
@@ -75,7 +75,7 @@ class DocumentIndex:
         """
         if k < 1:
             raise DataError(f"k should be at least 1, but it is {k}. Ask for one document or more.")
-        score = self.vectors @ _unit_vectors(self.encoder, [query])[0]
+        score = self.vectors @ unit_vectors(self.encoder, [query])[0]
         allowed = self._allowed(at_s, place)
         order = np.lexsort((np.arange(len(score)), -score))
         return [RetrievedDocument(self.documents[i], float(score[i])) for i in order.tolist() if allowed[i]][
@@ -103,7 +103,7 @@ def with_documents(sample: Sample, index: DocumentIndex, *, k: int = 3, query: s
     before = max(sample.first_wanted_step - 1, 0)
     nodes = sample.wanted_nodes
     retrieved = index.similar(
-        _default_query(sample) if query is None else query,
+        default_query(sample) if query is None else query,
         k,
         at_s=int(sample.time[before]),
         place=sample.place[nodes[0]] if len(nodes) == 1 else None,
@@ -140,7 +140,8 @@ def documents_from_places(
     ]
 
 
-def _default_query(sample: Sample) -> str:
+def default_query(sample: Sample) -> str:
+    """The question of a sample, else its place, quantity and description."""
     if sample.question:
         return sample.question
     side, nodes = sample.side, sample.wanted_nodes
@@ -148,7 +149,8 @@ def _default_query(sample: Sample) -> str:
     return ". ".join(part for part in (place, side.quantity, side.description) if part)
 
 
-def _unit_vectors(encoder: SentenceEncoder, texts: Sequence[str]) -> Float32[np.ndarray, "document width"]:
+def unit_vectors(encoder: SentenceEncoder, texts: Sequence[str]) -> Float32[np.ndarray, "document width"]:
+    """The vectors of texts, of unit length. Raises DataError for vectors of a wrong shape or that are not finite."""
     rows = np.asarray(encoder.encode(list(texts)), dtype=np.float32)
     if rows.ndim != 2 or len(rows) != len(texts) or not np.isfinite(rows).all():
         raise DataError(

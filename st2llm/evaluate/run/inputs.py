@@ -1,6 +1,7 @@
 """What all jobs of one task share: suite, data, windows and language models."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +25,7 @@ from st2llm.evaluate.run.progress import ProgressReporter
 from st2llm.evaluate.run.samples import subsample_places
 from st2llm.evaluate.scoring.channels import ChannelScales, channel_scales
 from st2llm.predict import Predictor, UnfittedPredictor
+from st2llm.retrieve.shown_documents import ShownDocuments
 from st2llm.tasks import Task
 from st2llm.types import Container, HeldOutWindows, Sample, SampleSequence, TrainingWindows
 
@@ -68,6 +70,20 @@ class Inputs:
         if suite.limit is not None:
             self.test = evenly_spaced(self.test, suite.limit)
         self._samples: dict[tuple[str, int], list[Sample]] = {}
+        self._showing: dict[ShownDocuments, Inputs] = {}
+
+    def showing(self, shown: ShownDocuments) -> "Inputs":
+        """The same inputs, in whose windows each sample shows other documents; these where it shows all its own."""
+        if shown.unchanged:
+            return self
+        if shown not in self._showing:
+            other = copy(self)
+            for part in ("train", "validation", "test"):
+                windows = getattr(self, part)
+                setattr(other, part, windows.map(shown.of).cached())
+            other._samples, other._showing = {}, {}
+            self._showing[shown] = other
+        return self._showing[shown]
 
     def key(self, predictor: str, seed: int) -> str:
         """The name of a job's files; tasks after the first of the suite add their name."""

@@ -86,6 +86,7 @@ class Study:
 
     def _identity(self, job: Job) -> dict[str, Any]:
         predictor = job.predictor
+        reads = predictor.reads_documents
         uses_llm = predictor.family == "text" or predictor.backbone in LLM_BACKBONES
         return {
             "key": job.key,
@@ -95,6 +96,9 @@ class Study:
             "pretrained": predictor.pretrained,
             "lora": predictor.set.train_adapters or predictor.backbone == "llm-lora",
             "llm": describe(self.inputs.models.named(predictor)) if uses_llm else None,
+            "documents": predictor.set.documents if reads else None,
+            "newest_documents": predictor.set.newest_documents,
+            "relevant_documents": predictor.set.relevant_documents,
             "task": job.task,
             "seed": job.seed,
         }

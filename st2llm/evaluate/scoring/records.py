@@ -16,6 +16,7 @@ from st2llm.evaluate.scoring.gains.choice import Choices, choice_optimism, make_
 from st2llm.evaluate.scoring.gains.gain import Scores, with_interval
 from st2llm.evaluate.scoring.gains.influence import pooled
 from st2llm.evaluate.scoring.gains.multiplicity import adjust_for_arms
+from st2llm.evaluate.scoring.gains.twins import random_twin, twin_without_texts
 from st2llm.evaluate.scoring.gains.validation import (
     best_on_validation,
     score_validation,
@@ -138,43 +139,6 @@ def best_text_arm(rows: Sequence[Record], *, lower: bool) -> Record | None:
     )
 
 
-def random_twin(arms: FinishedArms, name: str) -> str | None:
-    """The arm with a random-weights LLM whose other recorded settings are all equal; None where the suite has none."""
-    settings = _twin_settings(arms, name)
-    for other in arms.predictors:
-        random = arms.of(other)[0]["backbone"] == "llm-random" and other != name
-        if random and _twin_settings(arms, other) == settings:
-            return other
-    return None
-
-
-_TWIN_KEYS = (
-    "family",
-    "lora",
-    "llm",
-    "template",
-    "examples",
-    "budget",
-    "answer_set",
-    "text_features",
-    "documents",
-    "newest_documents",
-    "ending",
-    "residual_of",
-)
-
-
-def _twin_settings(arms: FinishedArms, name: str) -> dict[str, Any]:
-    """What an arm and its twin share: name, depth, dtype and quantisation of the LLM, adapters, prompt and decoding.
-
-    A checkpoint is the twin of no arm that is trained here.
-    """
-    result = arms.of(name)[0]
-    decoding = {key: value for key, value in (result.get("decoding") or {}).items() if key != "seed"}
-    shared = {key: result.get(key) for key in _TWIN_KEYS}
-    return {**shared, "decoding": decoding, "checkpoint": arms.suite.predictor(name).checkpoint}
-
-
 def gains(
     arms: FinishedArms, table: Scores, choices: Choices, name: str, seed: int | None = None
 ) -> tuple[Gain | None, Gain | None]:
@@ -219,24 +183,22 @@ def gain_over_trained(
 def text_gains(
     arms: FinishedArms, table: Scores, choices: Choices, name: str, seed: int | None = None
 ) -> dict[str, Gain | None]:
-    """gain_text and gain_embeddings of a predictor that reads texts by a ridge regression; see `Record`."""
-    first = arms.of(name)[0]
-    if first.get("text_features") is None:
-        return {}
+    """gain_text and gain_embeddings of a predictor that reads texts; see `Record`."""
+    first, metric = arms.of(name)[0], arms.suite.primary_metric
     rivals = [
         other
         for other in references(arms)
         if arms.of(other)[0].get("text_features") in ("tfidf", "minilm") and first["pretrained"]
     ]
-    vs = {"gain_text": first.get("residual_of"), "gain_embeddings": best_on_validation(arms, rivals)}
     optimism = choice_optimism(arms, table, rivals) if rivals and seed is None else 0.0
     found: dict[str, Gain | None] = {}
-    for key, reference in vs.items():
-        known = reference in arms.predictors
-        gain = table.gain(arms.suite.primary_metric, name, str(reference), seed) if known else None
+    for key, reference, of_rival in (
+        ("gain_text", twin_without_texts(arms, name), 0.0),
+        ("gain_embeddings", best_on_validation(arms, rivals), optimism),
+    ):
+        gain = table.gain(metric, name, reference, seed) if reference in arms.predictors else None
         if gain is not None and seed is None:
-            of_rival = optimism if key == "gain_embeddings" else 0.0
-            gain = _widened(table, arms.suite.primary_metric, gain, _choice_optimism(choices, name), of_rival)
+            gain = _widened(table, metric, gain, _choice_optimism(choices, name), of_rival)
         found[key] = gain
     return found
 

@@ -41,7 +41,7 @@ class MarkLogistic:
             raise DataError(
                 "This logistic regression has no weights. Make one with fit_logistic(train, features)."
             )
-        x = self.inputs(samples if self.features is None else self.features.shown(samples))
+        x = self.inputs(samples)
         shares = self.model.predict_proba(x)
         return [
             _ranking(sample, row, self.model.classes_, self.rows)
@@ -71,7 +71,7 @@ def fit_logistic(train: TrainingWindows, features: TextFeatures | None) -> MarkL
     events have only one.
     """
     check_training_windows(train, "A logistic regression")
-    samples = list(train) if features is None else list(features.shown(list(train)))
+    samples = list(train)
     codes = np.array([_mark(sample) for sample in samples])
     labelled = np.flatnonzero(np.isfinite(codes))
     y = codes[labelled].astype(np.int64)

@@ -1,7 +1,7 @@
 """The texts of a sample as numbers, for regressions that are fitted in closed form or by convex optimisation."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -51,32 +51,23 @@ class TfidfEncoder:
         return np.asarray(rows.toarray(), dtype=np.float32)
 
 
-def texts_of(sample: Sample, node: int, newest: int | None = None) -> list[str]:
+def texts_of(sample: Sample, node: int) -> list[str]:
     """The texts that a sample shows about a place: its documents and those about no particular place, the newest first,
-    so many of them at most, and where the place shows no value of its own (kriging), its name and description.
+    and where the place shows no value of its own (kriging), its name and description.
     """
     side, place = sample.side, sample.place[node]
-    texts = [document.text for document in side.documents if document.place in ("", place)][:newest]
+    texts = [document.text for document in side.documents if document.place in ("", place)]
     if not sample.visible[:, node].any():
         description = side.place_texts[node] if side.place_texts else ""
         texts.append(f"{side.labels[node]}. {description}".strip())
     return texts
 
 
-def training_texts(train: TrainingWindows, newest: int | None = None) -> list[str]:
+def training_texts(train: TrainingWindows) -> list[str]:
     """The texts of the wanted places of training windows, each once, in order."""
     return sorted(
-        {text for sample in train for node in sample.wanted_nodes for text in texts_of(sample, node, newest)}
+        {text for sample in train for node in sample.wanted_nodes for text in texts_of(sample, node)}
     )
-
-
-def shuffled_documents(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """The samples with the documents of one another, drawn without replacement; everything else as it was."""
-    order = np.random.default_rng(seed).permutation(len(samples))
-    return [
-        replace(sample, side=replace(sample.side, documents=samples[other].side.documents))
-        for sample, other in zip(samples, order, strict=True)
-    ]
 
 
 @dataclass(frozen=True)
@@ -84,23 +75,16 @@ class TextFeatures:
     """Features of the texts of each place of a sample.
 
     The features are the mean vector of its texts (`texts_of`), standardised on training windows and divided by the root
-    of their number, and 0 without texts. newest: the number of newest documents that are read; None reads all. shuffle:
-    seed by which samples exchange their documents; None leaves them.
+    of their number, and 0 without texts.
     """
 
     encoder: TextEncoder
     mean: Float64[np.ndarray, " feature"]
     spread: Float64[np.ndarray, " feature"]
-    newest: int | None = None
-    shuffle: int | None = None
-
-    def shown(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        """The samples, with exchanged documents where that is the control."""
-        return samples if self.shuffle is None else shuffled_documents(samples, self.shuffle)
 
     def rows(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "row feature"]:
-        """A row for each wanted node of each sample (see `shown`)."""
-        texts = [texts_of(sample, node, self.newest) for sample in samples for node in sample.wanted_nodes]
+        """A row for each wanted node of each sample."""
+        texts = [texts_of(sample, node) for sample in samples for node in sample.wanted_nodes]
         vectors = self.encoder.encode([text for row in texts for text in row])
         ends = np.cumsum([len(row) for row in texts])
         rows = np.zeros((len(texts), len(self.mean)))
@@ -111,21 +95,14 @@ class TextFeatures:
         return rows
 
 
-def fit_text_features(
-    train: TrainingWindows,
-    encoder: TextEncoder,
-    *,
-    name: str,
-    newest: int | None = None,
-    shuffle: int | None = None,
-) -> TextFeatures:
+def fit_text_features(train: TrainingWindows, encoder: TextEncoder, *, name: str) -> TextFeatures:
     """The features with the mean and the standard deviation of each over the texts of training windows.
 
     Of TF-IDF, all features have one standard deviation, the root of their mean variance: their own would raise rare
     words. name: of the predictor. Raises DataError where the windows show no text.
     """
     check_training_windows(train, f"The text features of {name!r}")
-    texts = training_texts(train, newest)
+    texts = training_texts(train)
     if not texts:
         raise DataError(
             f"{train[0].side.dataset} shows no text in {len(train)} training windows, which {name!r} is fitted on. "
@@ -136,7 +113,7 @@ def fit_text_features(
     if isinstance(encoder, TfidfEncoder):
         variance = np.full(len(variance), variance.mean())
     spread = np.sqrt(np.where(variance > _LEAST_VARIANCE, variance, 1.0))
-    return TextFeatures(encoder, vectors.mean(axis=0), spread, newest, shuffle)
+    return TextFeatures(encoder, vectors.mean(axis=0), spread)
 
 
 def fold_of(window: Int64[np.ndarray, " row"], windows: int) -> Int64[np.ndarray, " row"]:

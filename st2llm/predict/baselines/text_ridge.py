@@ -42,11 +42,10 @@ class TextRidge:
         predictions = self.rule.predict(samples)
         if self.model is None or not samples:
             return predictions
-        shown = self.features.shown(samples)
-        ends = np.cumsum([len(sample.wanted_nodes) for sample in shown])
+        ends = np.cumsum([len(sample.wanted_nodes) for sample in samples])
         # The texts of all samples are read at once, since a language model reads them in batches.
-        rows = np.split(self.features.rows(shown), ends[:-1])
-        return [self._corrected(*each) for each in zip(shown, predictions, rows, strict=True)]
+        rows = np.split(self.features.rows(samples), ends[:-1])
+        return [self._corrected(*each) for each in zip(samples, predictions, rows, strict=True)]
 
     def _corrected(
         self, sample: Sample, prediction: Prediction, x: Float64[np.ndarray, "node feature"]
@@ -78,7 +77,7 @@ def fit_text_ridge(train: TrainingWindows, features: TextFeatures, *, rule: str,
     """
     check_training_windows(train, f"The text ridge {name!r}")
     base = fit_baseline(rule, train)
-    samples = features.shown(list(train))
+    samples = list(train)
     y, scale, window = _residual_rows(base, samples)
     blank = TextRidge(name, base, features, scale)
     x, complete = features.rows(samples), np.isfinite(y).all(axis=1)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from support.finished_arms import ERRORS, arms_of, records_of, table
 
-from st2llm.evaluate.scoring.records import random_twin
+from st2llm.evaluate.scoring.gains.twins import random_twin
 from st2llm.evaluate.scoring.score_run import _initial_hashes
 
 

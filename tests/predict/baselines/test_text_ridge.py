@@ -11,11 +11,11 @@ from st2llm.errors import DataError
 from st2llm.predict.baselines.text_features import (
     TfidfEncoder,
     fit_text_features,
-    shuffled_documents,
     texts_of,
     training_texts,
 )
 from st2llm.predict.baselines.text_ridge import fit_text_ridge
+from st2llm.retrieve.shown_documents import ShownDocuments
 from st2llm.types import Document, DocumentSet
 
 DAYS = 240
@@ -59,11 +59,11 @@ def error(predictor, samples):
     )
 
 
-def fitted(data, **settings):
+def fitted(data, shown=ShownDocuments()):  # noqa: B008 - frozen
     splits = parts(data)
-    encoder = TfidfEncoder(training_texts(splits.train))
-    features = fit_text_features(splits.train, encoder, name="words", **settings)
-    return fit_text_ridge(splits.train, features, rule="ridge", name="words"), list(splits.test)
+    train, test = splits.train.map(shown.of), splits.test.map(shown.of)
+    features = fit_text_features(train, TfidfEncoder(training_texts(train)), name="words")
+    return fit_text_ridge(train, features, rule="ridge", name="words"), list(test)
 
 
 @pytest.mark.parametrize("about_places", [False, True])
@@ -75,7 +75,7 @@ def test_what_documents_say_corrects_the_rule_at_the_places_that_they_are_about(
 
 def test_documents_of_other_windows_leave_the_rule_as_it_is():
     """Caught: a penalty that is chosen on the rows that the regression is fitted on."""
-    ridge, test = fitted(town(), shuffle=3)
+    ridge, test = fitted(town(), ShownDocuments("shuffled", seed=3))
     assert error(ridge, test) > 0.9 * error(ridge.rule, test)
 
 
@@ -97,18 +97,6 @@ def test_a_place_without_values_of_its_own_is_known_by_its_name():
     )
     assert texts_of(hidden, 0)[-1] == "north. the station"
     assert len(texts_of(hidden, 1)) == 1
-    assert texts_of(hidden, 1, newest=0) == []
-
-
-def test_shuffled_documents_are_those_of_the_same_samples_in_another_order():
-    samples = list(parts(town()).train)
-    other = shuffled_documents(samples, 1)
-    texts = [[d.text for d in sample.side.documents] for sample in samples]
-    assert sorted(texts) == sorted([d.text for d in sample.side.documents] for sample in other)
-    assert texts != [[d.text for d in sample.side.documents] for sample in other]
-    assert all(
-        np.array_equal(a.values, b.values, equal_nan=True) for a, b in zip(samples, other, strict=True)
-    )
 
 
 def test_data_without_documents_are_refused():

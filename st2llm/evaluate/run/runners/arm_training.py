@@ -122,8 +122,9 @@ class ArmTraining:
         return fresh
 
     def _stack_of(self, job: Job, rates: Sequence[float], store: RunStore) -> list[Job]:
-        """The jobs that are trained together. Seeds of a random model are not, because each draws its own weights."""
-        if len(rates) > 1 or job.predictor.backbone == "llm-random":
+        """The jobs that are trained together: not those of seeds that draw their own random weights or documents."""
+        own = job.predictor.backbone == "llm-random" or job.predictor.set.documents == "shuffled"
+        if len(rates) > 1 or own:
             return [job]
         return [each for each in self.inputs.jobs(job.predictor) if store.finished(each.key) is None]
 

@@ -12,7 +12,7 @@ from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.job import Job, Outcome, shown_documents
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
@@ -108,7 +108,7 @@ class TextRunner:
                 refuse_overlap(_tuned_on(predictor), inputs.test_coverage, who=who)
 
     def run(self, job: Job, store: RunStore) -> Outcome:
-        inputs, predictor = self.inputs, job.predictor
+        inputs, predictor = self.inputs.showing(shown_documents(job)), job.predictor
         test = inputs.test_samples(predictor)
         if predictor.checkpoint:
             dtype = inputs.models.settings.dtype

@@ -6,7 +6,7 @@ from typing import Any
 
 from st2llm.evaluate.run.cost import count_parameters
 from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.job import Job, Outcome, shown_documents
 from st2llm.evaluate.run.runners.predictions import fit_and_predict
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.features.text import load as load_sentence_encoder
@@ -33,19 +33,14 @@ class TextFeaturesRunner:
 
     def run(self, job: Job, store: RunStore) -> Outcome:
         fitted: list[Fitted] = []
-        outcome = fit_and_predict(self.inputs, job, partial(self._fit, job, fitted))
+        inputs = self.inputs.showing(shown_documents(job))
+        outcome = fit_and_predict(inputs, job, partial(self._fit, job, fitted))
         cost = outcome.result["cost"] | self._model_cost(fitted[0])
         return replace(outcome, result=outcome.result | self._facts(job, fitted[0]) | {"cost": cost})
 
     def _fit(self, job: Job, fitted: list[Fitted], train: TrainingWindows) -> Fitted:
         predictor = job.predictor
-        features = fit_text_features(
-            train,
-            self._encoder(job, train),
-            name=predictor.name,
-            newest=predictor.set.newest_documents,
-            shuffle=job.seed if predictor.set.documents == "shuffled" else None,
-        )
+        features = fit_text_features(train, self._encoder(job, train), name=predictor.name)
         rule = self.inputs.suite.residual_rule(predictor)
         if rule == "logistic":
             fitted.append(fit_logistic(train, features))
@@ -55,7 +50,7 @@ class TextFeaturesRunner:
 
     def _encoder(self, job: Job, train: TrainingWindows) -> TextEncoder:
         if job.predictor.text_features == "tfidf":
-            return TfidfEncoder(training_texts(train, job.predictor.set.newest_documents))
+            return TfidfEncoder(training_texts(train))
         if job.predictor.text_features == "minilm":
             return load_sentence_encoder("minilm")
         random = job.predictor.backbone == "llm-random"
@@ -71,8 +66,6 @@ class TextFeaturesRunner:
         return {
             "penalty": fitted.penalty,
             "text_features": predictor.text_features,
-            "documents": predictor.set.documents,
-            "newest_documents": predictor.set.newest_documents,
             "ending": predictor.set.ending,
             "residual_of": self.inputs.suite.residual_rule(predictor),
         }

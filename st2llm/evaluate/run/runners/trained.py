@@ -4,16 +4,15 @@ from dataclasses import asdict, replace
 
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.job import Job, Outcome, shown_documents
 from st2llm.evaluate.run.runners.arm_checkpoint import save_arm
-from st2llm.evaluate.run.runners.arm_training import ArmTraining, describe_training
+from st2llm.evaluate.run.runners.arm_training import ArmTraining, TrainedArm, describe_training
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
-from st2llm.model.arm import Arm
 from st2llm.predict.arm import ArmPredictor
-from st2llm.train.loop.budget import FitResult
+from st2llm.retrieve.shown_documents import ShownDocuments
 from st2llm.train.loop.meter import Meter
 from st2llm.types import Sample
 
@@ -27,20 +26,29 @@ class TrainedRunner:
 
     def __init__(self, inputs: Inputs, *, save_arms: bool = False) -> None:
         self.inputs, self.save_arms = inputs, save_arms
-        self.training = TrainingInputs(inputs)
-        self.arms = ArmTraining(inputs, self.training)
+        self._arms: dict[ShownDocuments, ArmTraining] = {}
+        self.arms = self._training_of(ShownDocuments())
+
+    def _training_of(self, shown: ShownDocuments) -> ArmTraining:
+        """The training of the arms that are shown these documents; all of them share the encoder's warm-up."""
+        if shown not in self._arms:
+            inputs = self.inputs.showing(shown)
+            self._arms[shown] = ArmTraining(inputs, TrainingInputs(inputs))
+        return self._arms[shown]
 
     def run(self, job: Job, store: RunStore) -> Outcome:
-        inputs, preprocessor, budget = self.inputs, self.training.preprocessor, self.inputs.budget
-        trained = self.arms.train(job, store)
+        arms = self._training_of(shown_documents(job))
+        training, inputs = arms.training, arms.inputs
+        preprocessor, budget = training.preprocessor, inputs.budget
+        trained = arms.train(job, store)
         chosen, arm = trained.chosen, trained.arm
         soft = job.predictor.family == "soft"
         predictor = ArmPredictor(
             job.predictor.name, arm, preprocessor, with_instructions=soft, batch_size=budget.batch
         )
         validation = validation_table(inputs, predictor)
-        if (refitted := self.training.refitted) is not None:
-            again = self.arms.refit(job, trained, store, refitted)
+        if (refitted := training.refitted) is not None:
+            again = arms.refit(job, trained, store, refitted)
             predictor = replace(predictor, arm=again, preprocessor=refitted.preprocessor)
         test = inputs.test_samples(job.predictor)
         with Meter() as meter:
@@ -52,7 +60,7 @@ class TrainedRunner:
             "lr": chosen.curve.lr,
             "training": describe_training(inputs, trained),
             "encoder_sha256": arm.shared_sha256,
-            "cost": self._cost(arm, test, chosen, meter, soft=soft).to_json(),
+            "cost": _cost(training, trained, test, meter, soft=soft).to_json(),
             "curves": [
                 {
                     **asdict(done.curve),
@@ -64,24 +72,27 @@ class TrainedRunner:
             ],
         }
         table = prediction_table(inputs, predictor, test, predictions)
-        fitted_on = inputs.fitted_on["both"] + self.arms.warmed_up_on()
+        fitted_on = inputs.fitted_on["both"] + arms.warmed_up_on()
         if self.save_arms:
             kept = replace(trained, arm=predictor.arm)
-            save_arm(store.checkpoint_folder(job.key), refitted or self.training, job, kept, fitted_on)
+            save_arm(store.checkpoint_folder(job.key), refitted or training, job, kept, fitted_on)
         return Outcome(result, table, validation=validation, fitted_on=fitted_on)
 
-    def _cost(self, arm: Arm, test: list[Sample], chosen: FitResult, meter: Meter, *, soft: bool) -> Cost:
-        preprocessor = self.training.preprocessor
-        total, trained = count_parameters(arm)
-        copies = preprocessor.rows(1, len(test[0].place))
-        texts = [preprocessor.instruction(sample) for sample in without_truth(test)] * copies if soft else []
-        return Cost(
-            params_total=total,
-            params_trained=trained,
-            flops=count_flops(arm, preprocessor.collate([test[0].without_truth()], with_instructions=soft)),
-            train_s=chosen.seconds,
-            predict_s_per_sample=meter.seconds / len(test),
-            tokens_in=self.inputs.models.count(texts) + len(texts) * preprocessor.slots if soft else None,
-            tokens_out=0 if soft else None,
-            peak_mb=max(chosen.peak_mb, meter.peak_mb),
-        )
+
+def _cost(
+    training: TrainingInputs, trained: TrainedArm, test: list[Sample], meter: Meter, *, soft: bool
+) -> Cost:
+    arm, preprocessor = trained.arm, training.preprocessor
+    total, adapted = count_parameters(arm)
+    copies = preprocessor.rows(1, len(test[0].place))
+    texts = [preprocessor.instruction(sample) for sample in without_truth(test)] * copies if soft else []
+    return Cost(
+        params_total=total,
+        params_trained=adapted,
+        flops=count_flops(arm, preprocessor.collate([test[0].without_truth()], with_instructions=soft)),
+        train_s=trained.chosen.seconds,
+        predict_s_per_sample=meter.seconds / len(test),
+        tokens_in=training.inputs.models.count(texts) + len(texts) * preprocessor.slots if soft else None,
+        tokens_out=0 if soft else None,
+        peak_mb=max(trained.chosen.peak_mb, meter.peak_mb),
+    )

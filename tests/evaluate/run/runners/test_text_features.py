@@ -79,6 +79,42 @@ def test_each_seed_draws_its_windows_and_records_hold_the_gains_of_text(told, ll
     assert arm["cost"]["tokens_in"] > 0 and arm["cost"]["params_total"] > 0 and arm["residual_of"] == "ridge"
 
 
+@pytest.mark.slow
+def test_arms_that_read_documents_in_their_prompt_have_a_gain_of_text(told, llama, tmp_path):
+    """Caught: arms that are trained on one set of prompts whatever they are shown, and seeds of shuffled documents that
+    are trained as one stack.
+    """
+    soft = {"family": "soft", "backbone": "llm-frozen"}
+    suite = tiny_suite.rules(
+        told,
+        predictors=[
+            {"name": "last-value", "family": "baseline"},
+            {"name": "llm", **soft},
+            {"name": "llm-newest", "set": {"newest_documents": 1}, **soft},
+            {"name": "llm-without", "set": {"documents": "none"}, **soft},
+            {"name": "llm-shuffled", "set": {"documents": "shuffled"}, **soft},
+        ],
+        seeds=[0, 1],
+        llm={"name": str(llama), "dtype": "fp32"},
+        encoder={"d_st": 16, "patch": 24, "layers": 1},
+        budget={"steps": 3, "batch": 4, "lr": [1.0e-2]},
+        validation={"select": "even", "count": 4},
+        windows={"select": "even", "count": 6},
+    )
+    report = st2llm.compare(suite, out=tmp_path / "run", progress=False)
+    pooled = {record["predictor"]: record for record in report.records if record["seed"] is None}
+    for name in ("llm", "llm-newest", "llm-shuffled"):
+        assert pooled[name]["gain_text"]["vs"] == "llm-without"
+    assert "gain_text" not in pooled["llm-without"]
+    assert not pooled["llm-shuffled"]["best_on_validation"]
+    arms = {p.stem: json.loads(p.read_text()) for p in (tmp_path / "run" / "arms").glob("*.json")}
+    tokens = {name: arms[f"{name}-0"]["cost"]["tokens_in"] for name in pooled if name.startswith("llm")}
+    assert tokens["llm"] > tokens["llm-newest"] > tokens["llm-without"]
+    errors = [pooled[name]["metrics"]["mae"]["value"] for name in pooled]
+    assert len(set(errors)) == len(errors)
+    assert arms["llm-0"]["encoder_sha256"] == arms["llm-without-0"]["encoder_sha256"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -89,6 +125,11 @@ def test_each_seed_draws_its_windows_and_records_hold_the_gains_of_text(told, ll
         (
             {"text_features": None, "backbone": "none", "set": {"documents": "shuffled"}},
             "`documents` is for predictors",
+        ),
+        ({"set": {"documents": "none"}}, "`documents: none` shows it no text"),
+        (
+            {"text_features": None, "backbone": "none", "set": {"ending": "Why?"}},
+            "`ending` is for predictors with `text_features`",
         ),
     ],
 )

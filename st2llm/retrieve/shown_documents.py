@@ -1,0 +1,109 @@
+"""Which documents of a sample a predictor is shown: its own, the newest or most relevant of them, others, or none."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, overload
+
+import numpy as np
+from jaxtyping import Int64
+
+from st2llm.features.text import load as load_sentence_encoder
+from st2llm.retrieve.documents import SentenceEncoder, default_query, unit_vectors
+from st2llm.types import Document, Sample, SampleSequence
+
+Choice = Literal["visible", "shuffled", "none"]
+
+
+@dataclass(frozen=True)
+class ShownDocuments:
+    """Which documents a predictor is shown of each sample.
+
+    choice: the sample's own, those of another sample of the same part, or none. newest: so many of each place, and of
+    no particular place, at most, the newest first. relevant: so many at most, those most similar to the question, or
+    without one to the place, quantity and description of the sample (cosine of MiniLM's embeddings); they stay in the
+    order of publication. seed: of the exchange.
+    """
+
+    choice: Choice = "visible"
+    newest: int | None = None
+    relevant: int | None = None
+    seed: int = 0
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether each sample shows all documents that it has."""
+        return self.choice == "visible" and self.newest is None and self.relevant is None
+
+    def of(self, samples: SampleSequence) -> "ShownSamples":
+        """The samples with these documents, in the same order; everything else is as it was."""
+        order = np.arange(len(samples))
+        if self.choice == "shuffled":
+            order = np.random.default_rng(self.seed).permutation(order)
+        return ShownSamples(samples, samples.select(order.tolist()), self)
+
+    def chosen(self, sample: Sample) -> tuple[Document, ...]:
+        """The documents of this sample that are shown, the newest first."""
+        documents = () if self.choice == "none" else sample.side.documents
+        if self.relevant is not None and len(documents) > self.relevant:
+            documents = most_relevant(sample, self.relevant, load_sentence_encoder("minilm"))
+        return documents if self.newest is None else _newest(documents, self.newest)
+
+
+@dataclass(frozen=True)
+class ShownSamples:
+    """The samples of a part, each with the documents that are shown of its partner, which is itself or another one."""
+
+    samples: SampleSequence
+    partners: SampleSequence
+    shown: ShownDocuments
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "ShownSamples": ...
+
+    def __getitem__(self, index: int | slice) -> "Sample | ShownSamples":
+        if isinstance(index, slice):
+            return self.select(range(len(self))[index])
+        sample = self.samples[index]
+        partner = self.partners[index] if self.shown.choice == "shuffled" else sample
+        return replace(sample, side=replace(sample.side, documents=self.shown.chosen(partner)))
+
+    def indices(self) -> Int64[np.ndarray, " window"]:
+        return self.samples.indices()
+
+    def select(self, positions: Iterable[int]) -> "ShownSamples":
+        chosen = list(positions)
+        return replace(self, samples=self.samples.select(chosen), partners=self.partners.select(chosen))
+
+    @property
+    def sha256(self) -> str:
+        return self.samples.sha256
+
+
+def most_relevant(sample: Sample, count: int, encoder: SentenceEncoder) -> tuple[Document, ...]:
+    """So many of a sample's documents, those most similar to what it asks for, in the order that it shows them in."""
+    documents = sample.side.documents
+    vectors = unit_vectors(encoder, [document.text for document in documents])
+    score = vectors @ unit_vectors(encoder, [default_query(sample)])[0]
+    best = np.argsort(-score, kind="stable")[:count]
+    return tuple(documents[int(i)] for i in np.sort(best))
+
+
+def _newest(documents: Sequence[Document], count: int) -> tuple[Document, ...]:
+    """documents: the newest first."""
+    shown: list[Document] = []
+    of_place: Counter[str] = Counter()
+    for document in documents:
+        if of_place[document.place] < count:
+            shown.append(document)
+            of_place[document.place] += 1
+    return tuple(shown)
