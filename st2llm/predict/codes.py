@@ -7,6 +7,8 @@ from st2llm.types import Sample
 
 CODE_CHANNELS = ("place", "mark")
 """Channels whose values are indices into `Side.options`."""
+EVENT_UNITS = {"gap_h": "hours", "x": "metres", "y": "metres"}
+"""The units of the channels of events; a magnitude has the unit of its data, which no card states."""
 
 
 def wanted_codes(sample: Sample) -> Bool[np.ndarray, "time node channel"]:

@@ -15,6 +15,7 @@ from st2llm.errors import DataError
 from st2llm.evaluate.run_folder.reading import read_table
 from st2llm.evaluate.run_folder.record import Record
 from st2llm.metrics import RANK_METRICS, split_metric
+from st2llm.predict.codes import CODE_CHANNELS, EVENT_UNITS
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,20 @@ class RunResults:
     def unit_of(self, metric: str) -> str:
         """The unit of the values that a metric is about: that of its channel, else that of all data."""
         units = {channel["name"]: channel["unit"] for channel in self.targets}
-        return str(units.get(split_metric(metric)[1], self.data.get("unit")) or "")
+        return str(units.get(split_metric(metric)[1], self._common_unit) or "")
+
+    @property
+    def _common_unit(self) -> str | None:
+        """The unit of the data; of events, that of the channels that are asked for, where they have one in common."""
+        asked = {
+            channel
+            for task in (self.run.get("config") or {}).get("task", {}).values()
+            for channel in task.get("asked") or ()
+        }
+        if self.kind != "event" or not asked:
+            return self.data.get("unit")
+        units = {EVENT_UNITS.get(channel, "") for channel in asked if channel not in CODE_CHANNELS}
+        return units.pop() if len(units) == 1 else ""
 
     @property
     def commits(self) -> tuple[str, ...]:

@@ -12,10 +12,8 @@ from st2llm import metrics
 from st2llm.config.suite import Suite
 from st2llm.data.windows.field import boundaries
 from st2llm.errors import ConfigError
-from st2llm.predict.codes import CODE_CHANNELS
+from st2llm.predict.codes import CODE_CHANNELS, EVENT_UNITS
 from st2llm.types import Channel, Container, Events, Grid, Sample, SensorGraph, TrainingWindows, units_differ
-
-_EVENT_UNITS = {"gap_h": "hours", "x": "metres", "y": "metres"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def _event_channels(sample: Sample) -> tuple[Channel, ...]:
     asked = [sample.side.channels[i] for i in sample.wanted_channels]
     numbers = [name for name in asked if name not in (*CODE_CHANNELS, "x", "y")]
     return tuple(
-        Channel(name, _EVENT_UNITS.get(name, ""), role="target" if name in numbers else "covariate")
+        Channel(name, EVENT_UNITS.get(name, ""), role="target" if name in numbers else "covariate")
         for name in sample.side.channels
     )
 

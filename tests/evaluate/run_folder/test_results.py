@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from support import fake_run
 
@@ -92,3 +94,24 @@ def test_a_text_arm_with_random_weights_is_not_pretrained(run):
     )
     (text,) = (row for row in read_results(run).pooled("forecast-168-24") if row.predictor == "text")
     assert (text.role, text.pretrained) == ("random", False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "unit"),
+    [
+        (["gap_h"], "hours"),
+        (["magnitude"], ""),
+        (["x", "y"], "metres"),
+        (["gap_h", "x"], ""),
+        (["gap_h", "mark"], "hours"),
+    ],
+)
+def test_an_error_of_events_has_the_unit_of_what_is_asked(run, asked, unit):
+    """Caught: errors of logarithms of hours that were printed as hours."""
+    results = read_results(run)
+    card = results.run | {
+        "suite": results.run["suite"] | {"kind": "event"},
+        "data": {"unit": "hours"},
+        "config": {"task": {"next-event": {"history": 8, "asked": asked}}},
+    }
+    assert replace(results, run=card).unit_of("mae") == unit
