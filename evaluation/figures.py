@@ -1,4 +1,4 @@
-"""Rewrite the tables of README and docs from the committed reports: `make figures`.
+"""Rewrite what is made from the committed reports: tables of README and docs, and the leaderboard: `make figures`.
 
 python evaluation/figures.py [--check]
 
@@ -8,19 +8,29 @@ With --check nothing is written, and the exit status is 1 if a page differs from
 import sys
 from pathlib import Path
 
+from st2llm.evaluate.leaderboard.write import render_leaderboard, write_leaderboard
 from st2llm.evaluate.publication.generated import generate, rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "evaluation" / "reports"
+LEADERBOARD = REPORTS / "leaderboard.html"
 FOLDERS = ("docs", "alignment", "benchmarks", "evaluation", "examples", "prompts")
 PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).rglob("*.md")))]
 PAGES = [page for page in PAGES if REPORTS not in page.parents]
 
+
+def stale_pages() -> list[Path]:
+    """The pages that differ from the committed reports."""
+    stale = [page for page in PAGES if generate(text := page.read_text("utf-8"), REPORTS) != text]
+    written = LEADERBOARD.read_text("utf-8") if LEADERBOARD.is_file() else ""
+    return [*stale, LEADERBOARD] if render_leaderboard([REPORTS], LEADERBOARD).text != written else stale
+
+
 if __name__ == "__main__":
-    if "--check" in sys.argv[1:]:
-        stale = [page for page in PAGES if generate(text := page.read_text("utf-8"), REPORTS) != text]
-    else:
-        stale = rewrite(PAGES, REPORTS)
+    check = "--check" in sys.argv[1:]
+    stale = stale_pages() if check else rewrite(PAGES, REPORTS)
+    if not check:
+        write_leaderboard([REPORTS], LEADERBOARD)
     for page in stale:
         print(page.relative_to(ROOT))
-    sys.exit(bool(stale) and "--check" in sys.argv[1:])
+    sys.exit(bool(stale) and check)

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import pytest
 import typer
@@ -148,6 +149,18 @@ def test_the_tables_of_every_page_are_those_that_make_figures_writes():
     }
     stale = [_name(page) for page, text in pages.items() if generate(text, figures["REPORTS"]) != text]
     assert stale == [], "run `make figures`"
+
+
+@pytest.mark.slow
+def test_the_leaderboard_is_the_one_that_make_figures_writes():
+    figures = runpy.run_path(str(ROOT / "evaluation/figures.py"))
+    page = figures["LEADERBOARD"]
+    text = page.read_text(encoding="utf-8")
+    assert text == figures["render_leaderboard"]([figures["REPORTS"]], page).text, "run `make figures`"
+    assert len(text.encode()) < 600_000
+    links = {unquote(link) for link in re.findall(r'href="([^#"]+)"', text)}
+    assert len(links) > 40
+    assert [link for link in links if not (page.parent / link).is_file()] == []
 
 
 READERS_PAGES = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("*/README.md"))]

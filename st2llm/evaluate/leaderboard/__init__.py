@@ -1,0 +1,1 @@
+"""One page over many runs: data sets by arms, gains, cost and links to the reports."""
