@@ -79,9 +79,10 @@ class EventWindows:
         at = int(self.position[row])
         span = self.order[at - task.history : at + 1]
         names, values = self._values(span)
-        known = np.array([name in data.known for name in names])
+        asked = np.array([name in task.asked for name in names])
+        known = np.array([name in data.known for name in names]) & ~asked
         hidden = task.hidden((values.shape[0], 1, len(names))) & ~known
-        wanted = hidden & np.array([name in task.asked for name in names])
+        wanted = hidden & asked
         visible = np.isfinite(values) & ~hidden
         time = data.time[span].copy()
         time[-1] = time[-2]

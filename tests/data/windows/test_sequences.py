@@ -271,6 +271,14 @@ def test_attributes_of_events_are_hidden_unless_known() -> None:
     assert sample.visible[3, 0].tolist() == [False] * 6 + [True]
 
 
+def test_a_known_attribute_that_is_asked_for_is_hidden() -> None:
+    """Caught: a task that asked for nothing, since what it asked for was known."""
+    data = make_events(attributes={"rain": np.ones(60), "tide": np.ones(60)}, known=("rain", "tide"))
+    sample = sequences.split_events(data, tasks.next_event(3, ("tide",)))[0][0]
+    assert sample.wanted[3, 0].tolist() == [False] * 6 + [True]
+    assert sample.visible[3, 0].tolist() == [False] * 5 + [True, False]
+
+
 @pytest.mark.parametrize(
     ("task", "keys", "message"),
     [
