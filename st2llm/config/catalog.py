@@ -109,3 +109,21 @@ def fallback_rule(kind: str, task: str) -> str:
 def rules_for(kind: str, tasks: Sequence[str]) -> list[str]:
     """The names of the rules that answer all these tasks of a kind."""
     return [name for name, scope in RULES.items() if all(scope.covers(kind, task) for task in tasks)]
+
+
+_FIELD_TASKS = ("forecast", "impute", "interpolate", "krige")
+TRAINABLE_TASKS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("graph", "grid"), _FIELD_TASKS),
+    "video": (*_FIELD_TASKS, "classify"),
+    "trajectory": ("forecast", "recover", "next-place", "classify"),
+    "event": ("next-event",),
+}
+"""The tasks that soft and primitive predictors are trained for, by kind of data."""
+
+
+def trainable_tasks() -> str:
+    """The tasks that predictors are trained for, in words."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for kind, names in TRAINABLE_TASKS.items():
+        kinds.setdefault(names, []).append(kind)
+    return " and ".join(f"{', '.join(names)} of kind {', '.join(of)}" for names, of in kinds.items())

@@ -1,6 +1,6 @@
 """Settings of what training minimises: the terms of a loss, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -9,6 +9,8 @@ from st2llm.config import Settings
 
 MaskPolicy = Literal["random", "tube", "block", "span", "future", "cluster"]
 """Which entries masked pre-training hides; see `model.objectives.masks`."""
+Weighting = Literal["fixed", "uncertainty", "gradnorm", "pcgrad"]
+"""How several terms share the weights of a module; see `train.loop.weighting`."""
 
 
 class LossSettings(Settings):
@@ -119,3 +121,64 @@ class AlignmentObjectives(LossTerms):
     def uses_descriptions(self) -> bool:
         """Whether any of the terms is about descriptions."""
         return bool({"language", "contrast", "prototypes"} & set(self.given))
+
+
+class EarlierObjectives(Settings):
+    """The objectives of the first part of a training run. share: of its steps."""
+
+    objectives: PretrainObjectives
+    weighting: Weighting = "fixed"
+    share: float = Field(0.5, gt=0, lt=1)
+
+
+OBJECTIVES_OF_KIND: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("graph", "grid", "video"), ("regression", "masked", "contrastive", "diffusion", "saits")
+    ),
+    "trajectory": ("likelihood", "masked", "contrastive", "diffusion"),
+}
+"""What `objectives` of a predictor may name, by kind of data."""
+
+
+class TrainedByObjectives(Settings):
+    """How a predictor of a suite is trained by objectives of its own."""
+
+    objectives: PretrainObjectives | None = None
+    """Of a primitive predictor without a backbone: trains the suite's encoder on whole windows by these terms, as
+    `st2llm pretrain` does, in place of the loss of the task alone; see `evaluate.run.runners.objectives`."""
+    weighting: Weighting = "fixed"
+    """Of a predictor with several `objectives`: how they are combined; see `st2llm pretrain`."""
+    first: EarlierObjectives | None = None
+    """Of a predictor with `objectives`: those that it is trained by before, in a share of its steps."""
+
+    def check_predictor(self, name: str, *, native: bool) -> None:
+        """Raises ValueError where a predictor that has other objectives than its task is not one that can.
+
+        native: whether it is trained here, without a backbone.
+        """
+        own = TrainedByObjectives(**{key: getattr(self, key) for key in TrainedByObjectives.model_fields})
+        if own == TrainedByObjectives():
+            return
+        if not native:
+            raise ValueError(
+                f"`objectives`, `weighting` and `first` are for primitive predictors with `backbone: none`, which "
+                f"{name!r} is not"
+            )
+        if self.objectives is None:
+            raise ValueError(f"`weighting` and `first` of {name!r} need `objectives` beside them")
+
+    def check_suite(self, name: str, *, kind: str, given: Sequence[str]) -> None:
+        """Raises ValueError for an objective that data of this kind do not have, and where a suite starts its trained
+        predictors from something. given: the settings by which it does.
+        """
+        if given:
+            raise ValueError(
+                f"{name!r} has `objectives`, so it is trained from nothing on whole windows: leave out {given[0]}"
+            )
+        known = OBJECTIVES_OF_KIND.get(kind, ())
+        parts = [self.objectives, None if self.first is None else self.first.objectives]
+        for term in (term for part in parts if part is not None for term in part.given):
+            if term not in known:
+                raise ValueError(
+                    f"{name!r} has the objective {term!r}, but {kind} has {', '.join(known) or 'none in suites'}"
+                )

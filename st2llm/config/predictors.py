@@ -1,6 +1,6 @@
 """Settings of a suite's predictors, budget, windows, bootstrap, controls and faults."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +14,7 @@ from st2llm.config.model import (
     Adaptation,
     EncoderSettings,
 )
+from st2llm.config.objectives import TrainedByObjectives
 from st2llm.config.training import NAME_PATTERN, Budget, WarmupSettings
 from st2llm.errors import nearest
 
@@ -55,7 +56,7 @@ class ExampleSettings(Settings):
     count: int = Field(2, ge=1, le=32, description="number of examples")
 
 
-class PredictorOverrides(Settings):
+class PredictorOverrides(TrainedByObjectives):
     """Settings of one predictor that differ from those of its suite."""
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"budget": "prompt_budget", "lora": "train_adapters"}
@@ -168,6 +169,8 @@ class PredictorSettings(Settings):
         self._check_settings_of_readers()
         if self.family == "text" and not self.template:
             raise ValueError(f"the text predictor {self.name!r} needs `template: kind/task`")
+        native = self.family == "primitive" and self.backbone == "none" and not self.external
+        self.set.check_predictor(self.name, native=native)
         self._check_draws()
         return self
 
@@ -290,6 +293,25 @@ class BootstrapSettings(Settings):
 
     block: Literal["day", "week", "object", "clip", "sample"] = "day"
     draws: int = Field(2000, ge=100)
+
+
+class GroupSettings(Settings):
+    """Two groups of predictors; the best of `of` is compared with the best of `over`, each chosen on validation.
+
+    label: what is compared, as a sentence of the report begins.
+    """
+
+    of: list[str] = Field(min_length=1)
+    over: list[str] = Field(min_length=1)
+    label: str = Field(min_length=1)
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises ValueError for a predictor that the suite does not have, or one in both groups."""
+        for name in (*self.of, *self.over):
+            if name not in names:
+                raise ValueError(f"groups: there is no predictor {name!r}. {nearest(name, names)}")
+        if both := sorted(set(self.of) & set(self.over)):
+            raise ValueError(f"groups: {both[0]!r} is in both `of` and `over`. Leave it in one")
 
 
 class FaultSettings(Settings):

@@ -15,6 +15,7 @@ from st2llm.config.predictors import (
     BootstrapSettings,
     ControlSettings,
     FaultSettings,
+    GroupSettings,
     PredictorSettings,
     SuiteAdaptation,
     SuiteBudget,
@@ -36,14 +37,6 @@ BOOTSTRAP_BLOCKS: Mapping[str, str] = {
     "event": "week",
 }
 """The default unit of the bootstrap by kind of data: samples within a block depend on each other."""
-_FIELD_TASKS = ("forecast", "impute", "interpolate", "krige")
-TRAINABLE_TASKS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("graph", "grid"), _FIELD_TASKS),
-    "video": (*_FIELD_TASKS, "classify"),
-    "trajectory": ("forecast", "recover", "next-place", "classify"),
-    "event": ("next-event",),
-}
-"""The tasks that soft and primitive predictors are trained for, by kind of data."""
 
 
 class Suite(Settings):
@@ -91,6 +84,8 @@ class Suite(Settings):
     """Faults to detect; adds the metrics of anomaly detection."""
     primary_metric: str = Field(default_factory=lambda suite: _usual_metric(suite))
     limit: int | None = Field(None, ge=1)
+    groups: GroupSettings | None = None
+    """Two groups of predictors whose best ones are compared."""
 
     @model_validator(mode="before")
     @classmethod
@@ -114,6 +109,8 @@ class Suite(Settings):
         names = [predictor.name for predictor in self.predictors]
         if len(set(names)) < len(names):
             raise ValueError(f"two predictors have the name {first_twice(names)!r}")
+        if self.groups is not None:
+            self.groups.check(names)
         self._check_metric()
         self._check_faults()
         self._check_trained()
@@ -170,14 +167,16 @@ class Suite(Settings):
 
     def _check_trained(self) -> None:
         trained = [predictor for predictor in self.predictors if predictor.trained]
-        trainable = TRAINABLE_TASKS.get(self.kind, ())
+        trainable = catalog.TRAINABLE_TASKS.get(self.kind, ())
         wrong = [task for task in self.task if task in TASKS and type_of(task) not in trainable]
         if trained and wrong:
             raise ValueError(
-                f"{trained[0].family} predictors are trained for {_trainable()} so far, but {trained[0].name!r} should "
-                f"be trained for {wrong[0]} of kind {self.kind}. Leave it out; text and baseline predictors answer it"
+                f"{trained[0].family} predictors are trained for {catalog.trainable_tasks()} so far, but "
+                f"{trained[0].name!r} should be trained for {wrong[0]} of kind {self.kind}. Leave it out; text "
+                f"and baseline predictors answer it"
             )
-        self._check_controls([predictor.name for predictor in trained])
+        self._check_controls([p.name for p in trained if p.set.objectives is None])
+        self._check_objectives([p for p in trained if p.set.objectives is not None])
         if trained and self.budget is None:
             raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
 
@@ -186,6 +185,18 @@ class Suite(Settings):
                 f"train.share draws training windows for rules and predictors with text features, but "
                 f"{trained[0].name!r} is trained by gradient descent on all. Leave one of them out"
             )
+
+    def _check_objectives(self, predictors: list[PredictorSettings]) -> None:
+        refit = self.budget is not None and self.budget.refit
+        given = {
+            "skip": self.skip != "none",
+            "init_from": self.init_from,
+            "encoder.warmup": self.encoder.warmup,
+            "budget.refit": refit,
+        }
+        for predictor in predictors:
+            set_by_suite = [key for key, value in given.items() if value]
+            predictor.set.check_suite(predictor.name, kind=self.kind, given=set_by_suite)
 
     def _check_controls(self, trained: list[str]) -> None:
         if self.controls is None:
@@ -297,13 +308,6 @@ def _usual_metric(suite: Mapping[str, Any]) -> str:
     name, settings = next(iter(task.items()))
     name = "anomaly" if suite.get("faults") else str(name)
     return metrics.metrics_for(kind, type_of(name), tuple(map(str, settings.get("asked", ()))))[0]
-
-
-def _trainable() -> str:
-    kinds: dict[tuple[str, ...], list[str]] = {}
-    for kind, names in TRAINABLE_TASKS.items():
-        kinds.setdefault(names, []).append(kind)
-    return " and ".join(f"{', '.join(names)} of kind {', '.join(of)}" for names, of in kinds.items())
 
 
 SuiteSource = str | Path | Mapping[str, Any] | Suite

@@ -15,7 +15,7 @@ from st2llm.config.model import (
     Projection,
     RecipeSkip,
 )
-from st2llm.config.objectives import AlignmentObjectives, PretrainObjectives
+from st2llm.config.objectives import AlignmentObjectives, PretrainObjectives, Weighting
 from st2llm.errors import nearest
 from st2llm.tasks import Task
 
@@ -133,10 +133,16 @@ class TaskRecipe(Recipe):
 
 
 class PretrainRecipe(TaskRecipe):
-    """A run of `st2llm pretrain`. validation: number of windows that choose the best state."""
+    """A run of `st2llm pretrain`. validation: number of windows that choose the best state.
+
+    weighting: how several objectives are combined: as a sum with their weights (fixed), with weights by learned
+    uncertainty (Kendall et al. 2018), with weights that balance the norms of their gradients (gradnorm, Chen et al.
+    2018), or without the parts of their gradients that conflict (pcgrad, Yu et al. 2020).
+    """
 
     skip: CountingSkip = Field("none", description="the closed-form prediction whose residual is learned")
     objectives: PretrainObjectives
+    weighting: Weighting = "fixed"
     validation: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -146,6 +152,8 @@ class PretrainRecipe(TaskRecipe):
             raise ValueError(
                 "objectives is empty: give regression, masked, contrastive, diffusion or likelihood"
             )
+        if self.weighting != "fixed" and len(terms) < 2:
+            raise ValueError(f"weighting: {self.weighting} combines several objectives, but there is one")
         if self.objectives.saits:
             self._check_saits()
         (name,) = self.task

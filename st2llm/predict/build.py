@@ -60,11 +60,17 @@ def noise_schedule(settings: DiffusionSettings) -> NoiseSchedule:
     return NoiseSchedule(settings.schedule, settings.prediction_type)
 
 
-def fit_pretraining_preprocessor(recipe: PretrainRecipe, train: TrainingWindows) -> Preprocessor:
-    """Fits a preprocessor of whole windows, without instructions or base forecast of fields."""
+def fit_pretraining_preprocessor(
+    recipe: PretrainRecipe, train: TrainingWindows, *, whole: bool | None = None
+) -> Preprocessor:
+    """Fits a preprocessor of whole windows, without instructions or base forecast of fields.
+
+    whole: whether paths are read as wholes, with wanted positions as hidden points; None where an objective needs it.
+    """
     if train[0].kind in SEQUENCE_KINDS:
         objectives = recipe.objectives
-        whole = train[0].task == "forecast" and bool(objectives.masked or objectives.diffusion)
+        needed = bool(objectives.masked or objectives.diffusion) if whole is None else whole
+        whole = train[0].task == "forecast" and needed
         return fit_sequence_preprocessor(
             train, skip=recipe.skip, points=recipe.parsed_task.context, whole=whole
         )

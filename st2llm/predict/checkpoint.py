@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import torch
 from torch import nn
 
 from st2llm.config.arm import ArmRecipe
@@ -16,9 +15,8 @@ from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError, DataError
 from st2llm.hub import PREFIX, local_folder
 from st2llm.model import checkpoint
-from st2llm.model.pretraining import Denoiser
 from st2llm.model.push import push_checkpoint
-from st2llm.predict.arm import predict_in_batches
+from st2llm.predict.arm import PREDICTING_OBJECTIVES, ObjectivesPredictor, predict_in_batches
 from st2llm.predict.build import (
     PROMPT_NORM,
     build_aligned_arm,
@@ -29,14 +27,11 @@ from st2llm.predict.build import (
 )
 from st2llm.predict.checkpoint_config import restore_preprocessor
 from st2llm.predict.preprocess import Preprocessor
-from st2llm.predict.retrieval import predict_from_neighbours
-from st2llm.types import Prediction, Sample
+from st2llm.types import Prediction, Sample, TrainingWindows
 
 _BATCH_SIZE = 32
 _MOST_NAMED = 5
 """Places or classes that a message names, at most."""
-_PREDICTING = {"regression", "likelihood", "masked", "saits"}
-"""PretrainObjectives that train a head whose output is a prediction."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +89,12 @@ class CheckpointPredictor:
     def _predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """The predictions of samples whose places are those of training, in its order."""
         module, with_instructions = self._load_module(samples[0])
-        objectives = set(self.recipe.objectives.given)
-        if objectives & _PREDICTING:
+        if isinstance(self.recipe, PretrainRecipe):
+            by_objectives = ObjectivesPredictor(
+                self.name, module, self.preprocessor, self.recipe, self._training_windows, _BATCH_SIZE
+            )
+            return by_objectives.predict(samples)
+        if PREDICTING_OBJECTIVES & set(self.recipe.objectives.given):
             return predict_in_batches(
                 module,
                 self.preprocessor,
@@ -103,15 +102,15 @@ class CheckpointPredictor:
                 batch_size=_BATCH_SIZE,
                 with_instructions=with_instructions,
             )
-        if "diffusion" in objectives:
-            return self._draw(module, samples)
-        if "contrastive" in objectives:
-            return self._retrieve(module, samples)
         raise DataError(
             f"{self.checkpoint.folder} was aligned by {', '.join(self.recipe.objectives.given)}, so its head has not "
             f"been trained to predict. Start from its encoder (`init_from: FOLDER`) with objectives.regression or "
             f"objectives.likelihood."
         )
+
+    def _training_windows(self) -> TrainingWindows:
+        """The windows that a checkpoint of `st2llm pretrain` was trained on."""
+        return load_splits(cast(PretrainRecipe, self.recipe)).train.cached()
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -169,33 +168,6 @@ class CheckpointPredictor:
                 f"{folder} was trained on windows of {expected[0]} steps, {expected[1]} places and {expected[2]} "
                 f"channels, but {sample.id} has {came[0]}, {came[1]} and {came[2]}. Take data and a task of that size."
             )
-
-    def _draw(self, module: nn.Module, samples: Sequence[Sample]) -> list[Prediction]:
-        settings = cast(PretrainRecipe, self.recipe).objectives.diffusion
-        if settings is None:
-            raise ConfigError(f"{self.checkpoint.folder} has no diffusion objective to draw with.")
-        denoiser = cast(Denoiser, module)
-        generator = torch.Generator().manual_seed(self.recipe.seed)
-        predictions = []
-        for start in range(0, len(samples), _BATCH_SIZE):
-            part = [sample.without_truth() for sample in samples[start : start + _BATCH_SIZE]]
-            batch: Any = self.preprocessor.collate(part, with_instructions=False)
-            draws = denoiser.sample(
-                batch.to(next(module.parameters()).device),
-                draws=settings.draws,
-                steps=settings.steps,
-                generator=generator,
-            )
-            predictions += self.preprocessor.postprocess_draws(part, draws)
-        return predictions
-
-    def _retrieve(self, module: nn.Module, samples: Sequence[Sample]) -> list[Prediction]:
-        """What followed the nearest training windows: contrast alone trains no head."""
-        recipe = cast(PretrainRecipe, self.recipe)
-        contrastive = recipe.objectives.contrastive
-        by_place = contrastive is not None and contrastive.level == "node"
-        train = load_splits(recipe).train.cached()
-        return predict_from_neighbours(module, self.preprocessor, train, samples, by_place=by_place)
 
 
 def _options_summary(options: tuple[str, ...]) -> str:

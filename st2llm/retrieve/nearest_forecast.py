@@ -29,7 +29,9 @@ class NearestForecast:
     centre: Literal["mean", "median"] = "median"
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """A prediction for each sample; a place without a neighbour takes the mean of its visible values."""
+        """A prediction for each sample; a place without a neighbour takes the mean of its visible values, and that of
+        training where none is visible.
+        """
         return [self._predict_sample(sample) for sample in samples]
 
     def _predict_sample(self, sample: Sample) -> Prediction:
@@ -63,7 +65,9 @@ class NearestForecast:
                 out[:, channel] = _majority([future[:, channel] for future in raw], steps)
                 continue
             column = _centre([future[:, channel] for future in futures], steps, self.centre)
-            column = np.where(np.isfinite(column), column, result.level[channel])
+            level = result.level[channel]
+            spare = level if np.isfinite(level) else self.index.means[node, channel]
+            column = np.where(np.isfinite(column), column, spare)
             out[:, channel] = np.maximum(column, 0.0) if self._floor(sample, channel) else column
         return out
 
@@ -100,12 +104,14 @@ Scaling = tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]
 def _rescale(
     future: Float64[np.ndarray, "time channel"], target_scaling: Scaling, neighbour_scaling: Scaling
 ) -> Float64[np.ndarray, "time channel"]:
-    """The values of a neighbour on the level and scale of the query; only shifted where either is constant."""
+    """The values of a neighbour on the level and scale of the query; only shifted where either is constant, and as they
+    are where nothing is visible of either.
+    """
+    known = np.isfinite(target_scaling[0]) & np.isfinite(neighbour_scaling[0])
     both = (target_scaling[1] > 0) & (neighbour_scaling[1] > 0)
     ratio = np.where(both, target_scaling[1] / np.where(both, neighbour_scaling[1], 1.0), 1.0)
-    return np.asarray(
-        target_scaling[0] + (future - neighbour_scaling[0]) * np.clip(ratio, 1 / MAX_STRETCH, MAX_STRETCH)
-    )
+    moved = target_scaling[0] + (future - neighbour_scaling[0]) * np.clip(ratio, 1 / MAX_STRETCH, MAX_STRETCH)
+    return np.where(known, moved, future)
 
 
 def _centre(

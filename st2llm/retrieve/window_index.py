@@ -166,6 +166,13 @@ class WindowIndex:
         """The smallest value of each channel in train."""
         return np.asarray(np.fmin.reduce(self.values, axis=(0, 1, 2)), dtype=np.float64)
 
+    @cached_property
+    def means(self) -> Float64[np.ndarray, "node channel"]:
+        """The mean of each channel of each place in train; NaN where there is no value."""
+        known = np.isfinite(self.values)
+        total = np.where(known, self.values, 0.0).sum(axis=(0, 1), dtype=np.float64)
+        return np.asarray(total / np.where(known.any(axis=(0, 1)), known.sum(axis=(0, 1)), np.nan))
+
     def _node(self, sample: Sample) -> int | None:
         return sample.wanted_nodes[0] if len(sample.wanted_nodes) == 1 and len(sample.place) > 1 else None
 

@@ -1,5 +1,7 @@
 """PretrainObjectives from recipes: the weighted terms of pre-training, and those of alignment with a language model."""
 
+from collections.abc import Sequence
+
 from st2llm.align.prototypes import build_prototypes, embedding_vocabulary
 from st2llm.config.objectives import PretrainObjectives
 from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
@@ -30,15 +32,20 @@ Terms = dict[str, tuple[Objective, float]]
 
 
 def pretraining_objective(
-    recipe: PretrainRecipe, preprocessor: Preprocessor, shape: FieldShape | SequenceShape, sample: Sample
+    recipe: PretrainRecipe,
+    preprocessor: Preprocessor,
+    shape: FieldShape | SequenceShape,
+    sample: Sample,
+    *,
+    selected_by: Sequence[str] = (),
 ) -> Objective:
-    """The weighted sum of the recipe's objectives. sample: one of training, for its edges.
+    """The recipe's objectives, combined. sample: one of training, for its edges. selected_by: see `CombinedObjective`.
 
     Raises ConfigError for an objective that the kind of data does not have.
     """
     settings = recipe.objectives
     if isinstance(shape, SequenceShape) or shape.classes:
-        return _sequence_objective(recipe, shape)
+        return _sequence_objective(recipe, shape, selected_by)
     if settings.likelihood:
         raise ConfigError(
             f"{recipe.id}: likelihood is for sequences. Fields have regression, masked, contrastive and diffusion."
@@ -58,10 +65,12 @@ def pretraining_objective(
             masked.weight,
         )
     terms |= _shared_terms(settings, edges, shape.steps_per_day)
-    return CombinedObjective(terms)
+    return CombinedObjective(terms, weighting=recipe.weighting, selected_by=selected_by)
 
 
-def _sequence_objective(recipe: PretrainRecipe, shape: FieldShape | SequenceShape) -> Objective:
+def _sequence_objective(
+    recipe: PretrainRecipe, shape: FieldShape | SequenceShape, selected_by: Sequence[str]
+) -> Objective:
     """The objective of sequences and classes: the likelihood of the head, contrast of sequences, and masked points and
     diffusion of paths.
     """
@@ -82,7 +91,9 @@ def _sequence_objective(recipe: PretrainRecipe, shape: FieldShape | SequenceShap
     if settings.contrastive and settings.contrastive.level != "graph":
         raise ConfigError(f"{recipe.id}: sequences are compared as wholes. Take contrastive.level: graph.")
     terms |= _shared_terms(settings, NO_EDGES, DAY_PARTS)
-    return terms["likelihood"][0] if set(terms) == {"likelihood"} else CombinedObjective(terms)
+    if set(terms) == {"likelihood"}:
+        return terms["likelihood"][0]
+    return CombinedObjective(terms, weighting=recipe.weighting, selected_by=selected_by)
 
 
 def _shared_terms(settings: PretrainObjectives, edges: Edges, steps_per_day: int) -> Terms:

@@ -24,6 +24,17 @@ def test_the_future_comes_on_the_level_and_scale_of_the_asked_window():
     np.testing.assert_allclose(answer.value, 1000 + 2 * asked.truth, rtol=1e-4)
 
 
+def test_a_place_without_a_visible_value_takes_the_futures_as_they_are():
+    samples = five_kinds.field_samples(five_kinds.graph(), 24, 6, stride=6)
+    asked = samples[-1].without_truth()
+    dark = np.where(np.arange(asked.values.shape[1])[None, :, None] == 1, np.nan, asked.values)
+    blind = replace(asked, values=dark, visible=np.isfinite(dark))
+    (answer,) = fit_nearest(TrainingWindows(samples[:20]), k=3).predict([blind])
+    lowest, highest = (edge(five_kinds.graph().values[:, 1]) for edge in (np.min, np.max))
+    assert np.isfinite(answer.value[asked.wanted]).all()
+    assert ((lowest <= answer.value[24:, 1]) & (answer.value[24:, 1] <= highest)).all()
+
+
 def test_a_straight_walk_goes_on_in_its_direction():
     train = [
         five_kinds.walk_sample(five_kinds.walk(name=f"w{i}", east=e, north=n), 8)

@@ -51,7 +51,11 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
     if arm is None or arm.gain_best is None:
         reference = next((row.predictor for row in rows if not row.pretrained), None)
         took_part = any(row.pretrained for row in rows)
-        sentence = _no_gain_sentence(results, rows, arm, took_part=took_part)
+        grouped = next((row for row in rows if row.gain_group is not None), None)
+        if grouped is None or took_part:
+            sentence = _no_gain_sentence(results, rows, arm, took_part=took_part)
+        else:
+            sentence = group_sentence(results, grouped)
         cautions = (*cautions, *_no_intervals(results, rows))
         return Verdict("no-verdict" if took_part else "none", sentence, about, cautions, arm, reference)
     gain = arm.gain_best
@@ -69,6 +73,24 @@ def compute_verdict(results: RunResults, task: str) -> Verdict:
         return Verdict("unclear", sentence, about, cautions, arm, gain.vs)
     sentence = _sentence(results, name, arm.predictor, gain, outcome)
     return Verdict(outcome, sentence, about, cautions, arm, gain.vs)
+
+
+def group_sentence(results: RunResults, arm: Record) -> str:
+    """What the comparison of two groups of predictors came to. arm: the best of the first group."""
+    gain, label = arm.gain_group, results.run["config"]["groups"]["label"]
+    if gain is None:
+        return ""
+    claim = f"{label}: {arm.predictor} is {_measured(results, gain)}"
+    if reason := shortage(gain):
+        return f"{claim}; no verdict: {reason}."
+    outcome = gain_outcome(gain)
+    if outcome == "unclear":
+        return f"{claim}, and the interval contains zero."
+    if outcome == "equivalent":
+        return (
+            f"{claim}, which is surely less than {format_gain_size(gain.margin, relative=results.relative)}."
+        )
+    return f"{claim}."
 
 
 def _no_intervals(results: RunResults, rows: Sequence[Record]) -> tuple[str, ...]:

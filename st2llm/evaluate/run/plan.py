@@ -143,7 +143,8 @@ def expected_seconds(suite: Suite, predictor: PredictorSettings) -> float:
     """About the seconds that an arm takes on two cores, at one learning rate."""
     if predictor.trained and suite.budget is not None:
         backbone = "llm-lora" if predictor.set.train_adapters else str(predictor.backbone)
-        return LOADING_S + suite.budget.steps * step_seconds(predictor.family, backbone)
+        passes = 1 if predictor.set.objectives is None else len(predictor.set.objectives.given)
+        return LOADING_S + passes * suite.budget.steps * step_seconds(predictor.family, backbone)
     if predictor.family == "text":
         windows = predictor.set.windows or suite.windows.count or _FEW_WINDOWS
         validation = predictor.set.validation_windows

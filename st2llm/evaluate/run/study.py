@@ -9,6 +9,7 @@ import pandas as pd
 
 from st2llm.config.model import LLM_BACKBONES
 from st2llm.data.windows.fitted_on import NOT_FITTED, PRE_TRAINING, FittedOn
+from st2llm.errors import ConfigError
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job
 from st2llm.evaluate.run.models import describe
@@ -21,11 +22,17 @@ from st2llm.evaluate.run_folder.store import RunStore
 class Study:
     """Runs the jobs of one task; with `save_arms` each trained arm is kept as a checkpoint.
 
-    Raises ConfigError or DataError where an external predictor cannot be loaded.
+    Raises ConfigError or DataError where an external predictor cannot be loaded, or a trained one cannot be kept.
     """
 
     def __init__(self, inputs: Inputs, *, save_arms: bool = False) -> None:
         self.inputs = inputs
+        by_objectives = [p.name for p in inputs.suite.predictors if p.set.objectives is not None]
+        if save_arms and by_objectives:
+            raise ConfigError(
+                f"--save-arms keeps arms, but {by_objectives[0]!r} is trained by `objectives`. Leave --save-arms out; "
+                f"`st2llm pretrain` with the same objectives writes a checkpoint."
+            )
         self.trained = TrainedRunner(inputs, save_arms=save_arms)
         self.runners = {**{name: make(inputs) for name, make in RUNNERS.items()}, "trained": self.trained}
 

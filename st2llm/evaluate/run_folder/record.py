@@ -25,7 +25,7 @@ _LATER_KEYS = (
     "text_features",
 )
 """Keys that records of earlier versions lack; written where they have a value."""
-_LATER_GAINS = ("gain_trained", "gain_text", "gain_embeddings")
+_LATER_GAINS = ("gain_trained", "gain_text", "gain_embeddings", "gain_group")
 """Likewise, those that are gains."""
 
 
@@ -130,7 +130,8 @@ class Record:
     gain_trained: the gain over the best trained arm without pretrained LLM weights, where another arm is the reference
     of gain_best. text_features: of a predictor that reads texts by a ridge regression, which features. gain_text: its
     gain over the rule whose residuals it predicts, which reads no text. gain_embeddings: the gain of a language model
-    over the better, on validation, of TF-IDF and sentence embeddings of the same texts.
+    over the better, on validation, of TF-IDF and sentence embeddings of the same texts. gain_group: of the predictor
+    of the suite's `groups.of` that is best on validation, the gain over the best one of `groups.over`.
     unread_rules: by rule (dropped, penalised, imputed), the metrics of a text arm. answer_counts: answers of a text arm
     by category. crps: the estimator of CRPS and its mean number of draws. detected: by kind of fault, the share of
     faults with an alarm. prompt_settings: what a text arm changed in its template: examples, budget, answer_set.
@@ -166,6 +167,7 @@ class Record:
     text_features: str | None = None
     gain_text: Gain | None = None
     gain_embeddings: Gain | None = None
+    gain_group: Gain | None = None
     cost: Mapping[str, float | int | None] = field(default_factory=dict)
     unread_rules: Mapping[str, Mapping[str, float | None]] | None = None
     answer_counts: Mapping[Any, int] | None = None
@@ -267,6 +269,7 @@ class Record:
             gain_trained=Gain.from_json(content.get("gain_trained"), n_seeds=trained),
             gain_text=Gain.from_json(content.get("gain_text"), n_seeds=trained),
             gain_embeddings=Gain.from_json(content.get("gain_embeddings"), n_seeds=trained),
+            gain_group=Gain.from_json(content.get("gain_group"), n_seeds=trained),
             cost={name: _as_written(value) for name, value in (content.get("cost") or {}).items()},
             unread_rules=rules
             and {rule: {m: finite_number(v) for m, v in (row or {}).items()} for rule, row in rules.items()},

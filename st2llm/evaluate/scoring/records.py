@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from st2llm import metrics
 from st2llm.evaluate.run_folder.record import TRAINING_STATES, Gain, Record
 from st2llm.evaluate.scoring.anomaly import detected_by_kind
 from st2llm.evaluate.scoring.arms import FinishedArms
 from st2llm.evaluate.scoring.blocks import block_of_samples, middle_times
-from st2llm.evaluate.scoring.gains.choice import Choices, choice_optimism, make_choices, references
-from st2llm.evaluate.scoring.gains.gain import Scores, with_interval
-from st2llm.evaluate.scoring.gains.influence import pooled
+from st2llm.evaluate.scoring.gains.choice import (
+    Choices,
+    choice_optimism,
+    make_choices,
+    references,
+    widened,
+)
+from st2llm.evaluate.scoring.gains.gain import Scores
+from st2llm.evaluate.scoring.gains.groups import group_gain
 from st2llm.evaluate.scoring.gains.multiplicity import adjust_for_arms
 from st2llm.evaluate.scoring.gains.twins import random_twin, twin_without_texts
 from st2llm.evaluate.scoring.gains.validation import (
@@ -76,6 +81,13 @@ def build_records(
             facts = _entry_facts(arms, name, seed) if recorded is None else recorded[name, seed]
             records.append(_record(arms, table, choices, facts, seed))
     best = {choices.llm, choices.reference}
+    if (of_group := group_gain(arms, table)) is not None:
+        records = [
+            replace(record, gain_group=of_group[1])
+            if record.seed is None and record.predictor == of_group[0]
+            else record
+            for record in records
+        ]
     return adjust_for_arms(
         [
             record
@@ -157,8 +169,8 @@ def gains(
         return best, pretraining
     chosen = _choice_optimism(choices, name)
     return (
-        best and _widened(table, metric, best, chosen, choices.optimism_reference),
-        pretraining and _widened(table, metric, pretraining, chosen, 0.0),
+        best and widened(table, metric, best, chosen, choices.optimism_reference),
+        pretraining and widened(table, metric, pretraining, chosen, 0.0),
     )
 
 
@@ -177,7 +189,7 @@ def gain_over_trained(
     gain = table.gain(metric, name, str(choices.trained), seed)
     if gain is None or seed is not None:
         return gain
-    return _widened(table, metric, gain, _choice_optimism(choices, name), choices.optimism_trained)
+    return widened(table, metric, gain, _choice_optimism(choices, name), choices.optimism_trained)
 
 
 def text_gains(
@@ -198,7 +210,7 @@ def text_gains(
     ):
         gain = table.gain(metric, name, reference, seed) if reference in arms.predictors else None
         if gain is not None and seed is None:
-            gain = _widened(table, metric, gain, _choice_optimism(choices, name), of_rival)
+            gain = widened(table, metric, gain, _choice_optimism(choices, name), of_rival)
         found[key] = gain
     return found
 
@@ -206,15 +218,6 @@ def text_gains(
 def _choice_optimism(choices: Choices, name: str) -> float:
     """How much being chosen among the LLM arms flatters an arm, in the unit of the primary metric; 0 for the others."""
     return choices.optimism_llm if name == choices.llm else 0.0
-
-
-def _widened(table: Scores, metric: str, gain: Gain, llm: float, reference: float) -> Gain:
-    """The gain with its interval widened by two optimisms in the unit of the metric."""
-    unit = 1.0
-    if not metrics.is_higher_better(metric):
-        error = pooled(metric, table.totals(gain.vs, sorted(table.samples(gain.vs))))
-        unit = 1 / error if error else 0.0
-    return with_interval(gain, optimism_llm=llm * unit, optimism_reference=reference * unit)
 
 
 def _record(
@@ -322,7 +325,12 @@ def _mean_training(trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | N
         for key in ("steps", "samples_seen", "epochs")
     }
     rounded = {key: round(value) if key != "epochs" else value for key, value in means.items()}
-    return {**trainings[0], **rounded}
+    of_terms = {
+        key: {name: float(np.mean([t[key][name] for t in trainings])) for name in trainings[0][key]}
+        for key in ("cosines", "weights")
+        if key in trainings[0]
+    }
+    return {**trainings[0], **rounded, **of_terms}
 
 
 def _mean_cost(costs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class WithoutCaptions:
     def __init__(self, term: Objective) -> None:
         self.term = term
         self.term_weights, self.whole_batch = term.term_weights, term.whole_batch
+        self.weighting = term.weighting
         self.counts, self.totals, self.selection_score = term.counts, term.totals, term.selection_score
 
     def draw(self, batch: CaptionedBatch, generator: torch.Generator) -> Any:

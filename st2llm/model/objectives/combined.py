@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from st2llm.config.objectives import Weighting
 from st2llm.encode.batch import Batch
 from st2llm.errors import ConfigError
 from st2llm.model.objectives.objective import Objective
@@ -30,11 +31,22 @@ class CombinedBatch:
 class CombinedObjective:
     """A weighted sum of objectives, each on its own draw of the same samples."""
 
-    def __init__(self, terms: Mapping[str, tuple[Objective, float]]) -> None:
-        """terms: by name, an objective of one term and its weight. Raises ConfigError for an empty mapping."""
+    def __init__(
+        self,
+        terms: Mapping[str, tuple[Objective, float]],
+        *,
+        weighting: Weighting = "fixed",
+        selected_by: Sequence[str] = (),
+    ) -> None:
+        """terms: by name, an objective of one term and its weight. selected_by: the terms by the first of which, where
+        the combination has one, the best state is selected; else by the weighted sum of all.
+
+        Raises ConfigError for an empty mapping.
+        """
         if not terms:
             raise ConfigError("A combination needs at least one objective: regression, masked, ...")
-        self.terms = dict(terms)
+        self.terms, self.weighting = dict(terms), weighting
+        self.selection = next((name for name in selected_by if name in self.terms), None)
 
     @property
     def term_weights(self) -> dict[str, float]:
@@ -60,6 +72,8 @@ class CombinedObjective:
         return {name: next(iter(totals.values())) for name, totals in by_name}
 
     def selection_score(self, means: Mapping[str, float]) -> float:
+        if self.selection is not None:
+            return means[self.selection]
         if len(self.terms) == 1:
             return next(iter(means.values()))
         return sum(self.term_weights[name] * mean for name, mean in means.items())

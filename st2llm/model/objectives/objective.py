@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from st2llm.config.objectives import Weighting
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -14,6 +16,11 @@ class Objective(Protocol):
     @property
     def term_weights(self) -> Mapping[str, float]:
         """The weight of each term, divided by the typical size of terms in large units."""
+        ...
+
+    @property
+    def weighting(self) -> Weighting:
+        """How several terms share the weights of a module; fixed adds them up."""
         ...
 
     @property
@@ -44,6 +51,7 @@ class SingleTermObjective:
     name = "loss"
     typical_size = 1.0
     whole_batch = False
+    weighting: Weighting = "fixed"
 
     @property
     def term_weights(self) -> dict[str, float]:

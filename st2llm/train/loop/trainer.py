@@ -5,7 +5,6 @@ the step alone and are drawn for the whole batch. So a run that was killed resum
 processes or gradient accumulation give the same result as one process with the whole batch.
 """
 
-import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -24,11 +23,14 @@ from st2llm.train.loop.budget import Budget, FitResult, LearningCurve, StepCallb
 from st2llm.train.loop.memory import keep_freed_memory
 from st2llm.train.loop.meter import Meter
 from st2llm.train.loop.state import Checkpointer, TrainingState
+from st2llm.train.loop.weighting import SCHEMES, cosines, shared_gradients
 
 _EVALUATION_STEP = -1
 """Stands for the step in the random seed of every evaluation."""
 _EMA = "average"
 """Prefix of the moving averages among the tensors of the optimiser."""
+_WEIGHTING = "weighting"
+"""Prefix of what a weighting of terms has learned, likewise."""
 
 
 def fit(
@@ -91,6 +93,8 @@ class Trainer:
         )
         self.module, self.budget, self.objective = module, budget, objective
         self.seed, self.checkpointer = seed, checkpointer
+        scheme = SCHEMES.get(objective.weighting)
+        self.weighting = None if scheme is None else scheme(tuple(objective.term_weights))
         self._check_parts()
         # A frozen encoder is saved as well.
         self.weights = {
@@ -124,6 +128,11 @@ class Trainer:
             raise TrainingError(
                 "A contrastive objective compares all samples of a batch with each other, so the batch cannot be cut "
                 "into parts. Train it in one process with gradient_accumulation_steps: 1."
+            )
+        if self.weighting is not None and parts > 1:
+            raise TrainingError(
+                f"weighting: {self.objective.weighting} compares the terms over the whole batch, so the batch cannot "
+                f"be cut into parts. Train in one process with gradient_accumulation_steps: 1, or with fixed weights."
             )
         if parts > self.batches.batch:
             raise TrainingError(
@@ -176,6 +185,11 @@ class Trainer:
     def _accumulate_gradients(self, batch: Batch, step: int) -> None:
         """Computes the gradients of a batch, in a part for each process and accumulation step."""
         counts = self.objective.counts(batch)
+        if self.weighting is not None:
+            totals = self.learner(batch)
+            self.loss(totals, counts, step)
+            self.weighting.backward(self._terms(totals, counts), self.trained)
+            return
         world, here = self.accelerator.num_processes, self.accelerator.process_index
         parts = world * self.budget.gradient_accumulation_steps
         mine = [p for p in range(parts) if p % world == here]
@@ -191,13 +205,16 @@ class Trainer:
 
         counts: of the whole batch. Raises TrainingError where the loss is not finite.
         """
-        shares = self.objective.term_weights
-        terms = [shares[name] * total / max(counts[name], 1) for name, total in totals.items()]
-        loss = torch.stack(terms).sum()
+        loss = torch.stack(list(self._terms(totals, counts).values())).sum()
         self._check(loss, step)
         for name, total in totals.items():
             self.totals[name] = self.totals.get(name, 0.0) + float(total.detach())
         return loss
+
+    def _terms(self, totals: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """The weighted mean of each term."""
+        shares = self.objective.term_weights
+        return {name: shares[name] * total / max(counts[name], 1) for name, total in totals.items()}
 
     def update(self, batch: Batch, step: int) -> None:
         """One optimiser step with the gradients of a batch; then the validation loss, where it is due."""
@@ -258,30 +275,19 @@ class Trainer:
             state.optimiser = self._optimiser_state()
             state.seconds = self.earlier_s + time.perf_counter() - self._began
             if self.accelerator.is_main_process:
-                self.checkpointer.save(state, {**means, **self._cosines(drawn)})
+                self.checkpointer.save(state, {**means, **self._term_facts(drawn)})
             self.accelerator.wait_for_everyone()
 
-    def _cosines(self, drawn: Batch) -> dict[str, float]:
-        """Cosine similarity between the gradients of each two terms of the objective, on the last batch."""
+    def _term_facts(self, drawn: Batch) -> dict[str, float]:
+        """Of several terms: the cosines of their gradients on shared parameters, on the last batch, and the weights
+        that were learned.
+        """
         if len(self.objective.term_weights) < 2:
             return {}
         totals = self.objective.totals(self.module, drawn)
-        gradients = {
-            name: torch.cat(
-                [
-                    (torch.zeros_like(p) if g is None else g).flatten()
-                    for p, g in zip(
-                        self.trained,
-                        torch.autograd.grad(total, self.trained, retain_graph=True, allow_unused=True),
-                        strict=True,
-                    )
-                ]
-            )
-            for name, total in totals.items()
-        }
-        return {
-            f"cosine {a}, {b}": float(nn.functional.cosine_similarity(gradients[a], gradients[b], dim=0))
-            for a, b in itertools.combinations(gradients, 2)
+        weights = {} if self.weighting is None else self.weighting.weights
+        return cosines(shared_gradients(totals, self.trained)) | {
+            f"weight {name}": weight for name, weight in weights.items()
         }
 
     def _validate(self) -> float:
@@ -307,16 +313,31 @@ class Trainer:
     def _optimiser_state(self) -> dict[str, Tensor]:
         """The optimiser's tensors by name and weight, such as `exp_avg/encoder.embed.values.weight`."""
         state = self.optimiser.state
-        return {
-            f"{key}/{name}": torch.as_tensor(tensor).detach().clone()
-            for name, p in self.weights.items()
-            for key, tensor in state.get(p, {}).items()
-        } | {f"{_EMA}/{name}": mean.clone() for name, mean in self.averaged.items()}
+        return (
+            {
+                f"{key}/{name}": torch.as_tensor(tensor).detach().clone()
+                for name, p in self.weights.items()
+                for key, tensor in state.get(p, {}).items()
+            }
+            | {f"{_EMA}/{name}": mean.clone() for name, mean in self.averaged.items()}
+            | self._weighting_state()
+        )
+
+    def _weighting_state(self) -> dict[str, Tensor]:
+        learned = {} if self.weighting is None else self.weighting.state()
+        return {f"{_WEIGHTING}/{name}": tensor for name, tensor in learned.items()}
 
     def _restore_optimiser(self, tensors: Mapping[str, Tensor]) -> None:
         state = self.optimiser.state
+        prefix = f"{_WEIGHTING}/"
+        if self.weighting is not None:
+            self.weighting.restore(
+                {path.removeprefix(prefix): t for path, t in tensors.items() if path.startswith(prefix)}
+            )
         for path, tensor in tensors.items():
             key, _, name = path.partition("/")
+            if key == _WEIGHTING:
+                continue
             weight = self.weights[name]
             if key == _EMA:
                 self.averaged[name] = tensor.to(weight.device)

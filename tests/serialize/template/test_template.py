@@ -7,7 +7,7 @@ import pytest
 from support.graph_samples import counts, forecast_sample
 
 from st2llm import hub, recipes
-from st2llm.config.suite import TRAINABLE_TASKS
+from st2llm.config.catalog import TRAINABLE_TASKS
 from st2llm.errors import ConfigError, DataError
 from st2llm.serialize.template.head import allowed_variables
 from st2llm.serialize.template.template import Template, load_prompt, parse_template

@@ -13,9 +13,11 @@ from st2llm.encode.field_batch import FieldBatch, NoteVocabulary, stack_fields
 from st2llm.encode.scaler import FieldScaler, fit_scaler
 from st2llm.errors import TrainingError
 from st2llm.model.arm import ArmSpec, EncoderSettings, build_arm
+from st2llm.model.objectives.combined import CombinedObjective
 from st2llm.model.objectives.supervised import Regression, absolute_error
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import evaluate, fit
+from st2llm.train.loop.weighting import SCHEMES
 from st2llm.types import TrainingWindows
 
 HISTORY, HORIZON = 6, 2
@@ -36,6 +38,15 @@ class Level(torch.nn.Module):
             self.seen.append([int(word) for word in batch.prompts])
         bad = math.nan if self.training and len(self.seen) == self.fails_at else 0.0
         return batch.base + self.level + bad
+
+
+class Squares(Regression):
+    """A second term on the same output."""
+
+    name = "squares"
+
+    def __init__(self, scale):
+        super().__init__(scale, squared=True)
 
 
 def level(value, count=10) -> FieldBatch:
@@ -294,3 +305,23 @@ def test_the_training_loss_is_that_since_the_last_evaluation():
     at = [0.0, *ticks]
     assert got.curve.train == pytest.approx([1 - (at[0] + at[1]) / 2, 1 - (at[2] + at[3]) / 2], rel=1e-5)
     assert got.curve.validation == pytest.approx([1 - at[2], 1 - at[4]], rel=1e-5)
+
+
+@pytest.mark.parametrize("weighting", SCHEMES)
+def test_terms_that_are_weighed_train_together_and_their_batch_is_not_cut(weighting):
+    train, validation, scale = field_batches()
+    terms = {"regression": (Regression(scale), 1.0), "squares": (Squares(scale), 1.0)}
+    objective = CombinedObjective(terms, weighting=weighting, selected_by=("regression",))
+    arm, budget = field_arm(), Budget(20, 8, 1e-2, evaluations=2)
+    before = evaluate(arm, validation, Regression(scale), 4)
+    got = fit(arm, train, validation, budget, objective=objective, seed=0)
+    assert got.curve.best < 0.9 * before  # the state is selected by the regression alone
+    with pytest.raises(TrainingError, match=f"weighting: {weighting} compares"):
+        fit(
+            arm,
+            train,
+            validation,
+            replace(budget, gradient_accumulation_steps=2),
+            objective=objective,
+            seed=0,
+        )

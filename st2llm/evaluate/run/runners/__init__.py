@@ -6,6 +6,7 @@ from st2llm.config.predictors import PredictorSettings
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Runner
 from st2llm.evaluate.run.runners.external import ExternalRunner
+from st2llm.evaluate.run.runners.objectives import ObjectivesRunner
 from st2llm.evaluate.run.runners.rule import RuleRunner
 from st2llm.evaluate.run.runners.text import TextRunner
 from st2llm.evaluate.run.runners.text_features import TextFeaturesRunner
@@ -16,6 +17,7 @@ RUNNERS: Mapping[str, Callable[[Inputs], Runner]] = {
     "external": ExternalRunner,
     "text": TextRunner,
     "text-features": TextFeaturesRunner,
+    "objectives": ObjectivesRunner,
     "trained": TrainedRunner,
 }
 
@@ -26,4 +28,6 @@ def runner_name(predictor: PredictorSettings) -> str:
         return "external"
     if predictor.text_features is not None:
         return "text-features"
+    if predictor.set.objectives is not None:
+        return "objectives"
     return {"baseline": "rule", "text": "text"}.get(predictor.family, "trained")

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from st2llm import metrics
+from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.scoring.arms import FinishedArms
-from st2llm.evaluate.scoring.gains.gain import Scores
+from st2llm.evaluate.scoring.gains.gain import Scores, with_interval
 from st2llm.evaluate.scoring.gains.influence import pooled
 from st2llm.evaluate.scoring.gains.validation import best_on_validation, validation_score
 
@@ -87,6 +88,15 @@ def choice_optimism(arms: FinishedArms, table: Scores, candidates: Sequence[str]
     return expected_optimism(
         sign * validation[usable], test_sign * test[usable], resamples=arms.suite.bootstrap.draws
     )
+
+
+def widened(table: Scores, metric: str, gain: Gain, llm: float, reference: float) -> Gain:
+    """The gain with its interval widened by two optimisms in the unit of the metric."""
+    unit = 1.0
+    if not metrics.is_higher_better(metric):
+        error = pooled(metric, table.totals(gain.vs, sorted(table.samples(gain.vs))))
+        unit = 1 / error if error else 0.0
+    return with_interval(gain, optimism_llm=llm * unit, optimism_reference=reference * unit)
 
 
 def expected_optimism(
