@@ -1,5 +1,6 @@
 """Every template that ships: it loads, renders, reads its own writing, and tells nothing of the future."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,16 @@ COMMITTED = {
     "forecast.note": "224e1194f3fe",
     "forecast.reason": "9bc2de4ba2e8",
     "forecast.soft": "3afa01820418",
+}
+RENDERED = {
+    "graph/forecast": "83a7623952c6",
+    "graph/question-answer": "4e811ccd07ec",
+    "grid/forecast": "cb90554a9fda",
+    "grid/forecast.regions": "f78ea75dd601",
+    "trajectory/forecast": "58d02e87acfc",
+    "trajectory/next-place": "558ebfd3d01f",
+    "event/next-event": "1dae4200b672",
+    "video/forecast": "a9075f425cfc",
 }
 GAPS = np.where(np.arange(192)[:, None] % 50 == 7, np.nan, counts(192, 3))
 SAMPLES = {
@@ -75,6 +86,17 @@ def test_the_templates_of_committed_results_are_as_they_were():
     """
     found = {name: load_prompt(f"graph/{name}").sha256[:12] for name in COMMITTED}
     assert found == COMMITTED
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_prompts_of_a_template_stay_as_they_are_byte_for_byte(name):
+    """Text and true answers of the hand-made samples of its kind; a change of what is rendered changes the hash."""
+    template = load_prompt(name)
+    prompts = [
+        template.render(narrowed(template, sample)) for _, sample in sorted(for_template(template).items())
+    ]
+    written = repr([(prompt.text, prompt.truth) for prompt in prompts])
+    assert hashlib.sha256(written.encode()).hexdigest()[:12] == RENDERED[name]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
 
 from st2llm.errors import DataError
 
@@ -176,10 +177,11 @@ COLOUR_NAMES = (
 
 def _named(rgb: Float32[np.ndarray, "pixel 3"]) -> Int64[np.ndarray, " pixel"]:
     """The index in NAMES of each pixel's colour, from its hue, saturation and value."""
-    high, low = rgb.max(axis=1), rgb.min(axis=1)
+    red, green, blue = np.ascontiguousarray(rgb.T)
+    high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     spread = high - low
     saturation = spread / np.maximum(high, 1)
-    hue = _hue(rgb, high, np.maximum(spread, 1e-6))
+    hue = _hue((red, green, blue), high, np.maximum(spread, 1e-6))
     colour = np.array([3, 4, 5, 6, 7, 8, 9, 10, 3])[
         np.searchsorted([15, 45, 70, 165, 200, 260, 300, 345], hue, side="right")
     ]
@@ -191,12 +193,12 @@ def _named(rgb: Float32[np.ndarray, "pixel 3"]) -> Int64[np.ndarray, " pixel"]:
 
 
 def _hue(
-    rgb: Float32[np.ndarray, "pixel 3"],
+    rgb: tuple[Float32[np.ndarray, " pixel"], Float32[np.ndarray, " pixel"], Float32[np.ndarray, " pixel"]],
     high: Float32[np.ndarray, " pixel"],
     spread: Float32[np.ndarray, " pixel"],
 ) -> Float32[np.ndarray, " pixel"]:
     """The hue in degrees: red 0, green 120, blue 240."""
-    red, green, blue = rgb.T
+    red, green, blue = rgb
     sixth = np.where(
         high == red,
         (green - blue) / spread,
@@ -233,41 +235,98 @@ def _matched(
 ) -> tuple[
     Float32[np.ndarray, "down right 2"], Float32[np.ndarray, "down right"], Bool[np.ndarray, "down right"]
 ]:
-    """For each block of the newer frame: its shift (right, down), the change it explains, and whether it moves."""
+    """For each block of the newer frame: its shift (right, down), the change it explains, and whether it moves.
+
+    Blocks that hardly change are not searched: their shift is 0.
+    """
     rows, cols = (-(-side // _BLOCK) * _BLOCK for side in new.shape)
     more = (rows - new.shape[0], cols - new.shape[1])
     whole = np.pad(new, ((0, more[0]), (0, more[1])), mode="edge")
     padded = np.pad(old, ((SEARCH_PX, SEARCH_PX + more[0]), (SEARCH_PX, SEARCH_PX + more[1])), mode="edge")
-    change = _blocks(whole, padded[SEARCH_PX : SEARCH_PX + rows, SEARCH_PX : SEARCH_PX + cols])
+    blocks = sliding_window_view(whole, (_BLOCK, _BLOCK))[::_BLOCK, ::_BLOCK]
+    reach = 2 * SEARCH_PX + _BLOCK
+    around = sliding_window_view(padded, (reach, reach))[::_BLOCK, ::_BLOCK]
+    inside = padded[SEARCH_PX : SEARCH_PX + rows, SEARCH_PX : SEARCH_PX + cols]
+    change = _changes(whole, inside)
     best, shifts = change.copy(), np.zeros((*change.shape, 2), dtype=np.float32)
-    for right, down in _nearest_first():
-        # A block that moved by (right, down) was at its position minus that shift in the older frame.
-        left = _blocks(
-            whole,
-            padded[SEARCH_PX - down : SEARCH_PX - down + rows, SEARCH_PX - right : SEARCH_PX - right + cols],
-        )
-        # Small improvements do not count, so that among equal shifts, as in plain areas, the shortest is kept.
-        better = left < best - _MIN_IMPROVEMENT
-        best[better] = left[better]
-        shifts[better] = (right, down)
-    moves = (change >= _STILL_THRESHOLD) & (best <= _MAX_RESIDUAL * change) & shifts.any(axis=2)
+    changing = change >= _STILL_THRESHOLD
+    if changing.any():
+        best[changing], shifts[changing] = _best_shifts(blocks[changing], around[changing], change[changing])
+    moves = changing & (best <= _MAX_RESIDUAL * change) & shifts.any(axis=2)
     return shifts, change - best, moves
 
 
-def _nearest_first() -> Iterator[tuple[int, int]]:
-    reach = range(-SEARCH_PX, SEARCH_PX + 1)
-    yield from sorted(
-        ((x, y) for x in reach for y in reach if x or y), key=lambda xy: (xy[0] ** 2 + xy[1] ** 2, xy)
-    )
-
-
-def _blocks(
+def _changes(
     first: Float32[np.ndarray, "row col"], second: Float32[np.ndarray, "row col"]
 ) -> Float32[np.ndarray, "down right"]:
     """The mean absolute difference of two frames over each block."""
     apart = np.abs(first - second)
     rows = apart.reshape(len(apart) // _BLOCK, _BLOCK, -1).sum(axis=1)
     return np.asarray(rows.reshape(len(rows), -1, _BLOCK).sum(axis=2) / _BLOCK**2, dtype=np.float32)
+
+
+def _best_shifts(
+    blocks: Float32[np.ndarray, "block row col"],
+    around: Float32[np.ndarray, "block row2 col2"],
+    change: Float32[np.ndarray, " block"],
+) -> tuple[Float32[np.ndarray, " block"], Float32[np.ndarray, "block 2"]]:
+    """The least difference of each block from the older frame around it, and the shift (right, down) that has it."""
+    left = _differences_by_shift(blocks, around)
+    best, shifts = change.copy(), np.zeros((len(blocks), 2), dtype=np.float32)
+    for right, down in _NEAREST_FIRST:
+        # A block that moved by (right, down) was at its position minus that shift in the older frame.
+        rest = left[SEARCH_PX - down, SEARCH_PX - right]
+        # Small improvements do not count, so that among equal shifts, as in plain areas, the shortest is kept.
+        better = rest < best - _MIN_IMPROVEMENT
+        if better.any():
+            best[better] = rest[better]
+            shifts[better] = (right, down)
+    return best, shifts
+
+
+_NEAREST_FIRST: tuple[tuple[int, int], ...] = tuple(
+    sorted(
+        (
+            (x, y)
+            for x in range(-SEARCH_PX, SEARCH_PX + 1)
+            for y in range(-SEARCH_PX, SEARCH_PX + 1)
+            if x or y
+        ),
+        key=lambda xy: (xy[0] ** 2 + xy[1] ** 2, xy),
+    )
+)
+"""All shifts (right, down) but none, the shortest first."""
+
+
+def _differences_by_shift(
+    blocks: Float32[np.ndarray, "block row col"], around: Float32[np.ndarray, "block row2 col2"]
+) -> Float32[np.ndarray, "down right block"]:
+    """The difference of each block from each place of the area around it.
+
+    Blocks lie along the last axis, so that each operation runs over all of them.
+    """
+    inner, outer = (np.ascontiguousarray(np.moveaxis(each, 0, -1)) for each in (blocks, around))
+    places = sliding_window_view(outer, _BLOCK, axis=1).transpose(0, 1, 3, 2)
+    return np.stack(
+        [_difference(inner[:, None], places[down : down + _BLOCK]) for down in range(2 * SEARCH_PX + 1)]
+    )
+
+
+def _difference(
+    first: Float32[np.ndarray, "row _ col block"], second: Float32[np.ndarray, "row place col block"]
+) -> Float32[np.ndarray, "place block"]:
+    """The mean absolute difference of blocks: the sum over rows, one after the other, then over columns in pairs.
+
+    That is the order in which numpy adds up contiguous blocks, and it sets the last bits of a sum.
+    """
+    total = np.abs(first[0] - second[0])
+    apart = np.empty_like(total)
+    for row in range(1, _BLOCK):
+        np.subtract(first[row], second[row], out=apart)
+        total += np.abs(apart, out=apart)
+    while total.shape[1] > 1:
+        total = total[:, ::2] + total[:, 1::2]
+    return np.asarray(total[:, 0] / _BLOCK**2, dtype=np.float32)
 
 
 def _nodes_of_blocks(rows: int, cols: int, regions: tuple[int, int]) -> Int64[np.ndarray, "down right"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,18 +100,18 @@ class Sample(Displayed):
     task: str = "forecast"
     """The name of the task in templates and suites: forecast, impute, next-place, ..."""
 
-    @property
+    @cached_property
     def wanted_steps(self) -> Int64[np.ndarray, " step"]:
         """Indices along the time axis that have a wanted entry, ascending."""
         return np.flatnonzero(self.wanted.any(axis=(1, 2))).astype(np.int64)
 
-    @property
+    @cached_property
     def first_wanted_step(self) -> int:
         """Index of the first step with a wanted entry; the number of steps where nothing is wanted."""
         steps = self.wanted_steps
         return int(steps[0]) if steps.size else len(self.time)
 
-    @property
+    @cached_property
     def visible_steps(self) -> Int64[np.ndarray, " step"]:
         """Indices along the time axis that have a visible entry of a channel not known in advance, ascending."""
         visible = (
@@ -118,7 +119,7 @@ class Sample(Displayed):
         )
         return np.flatnonzero(visible.any(axis=(1, 2))).astype(np.int64)
 
-    @property
+    @cached_property
     def last_visible_step(self) -> int:
         """The last of `visible_steps`; -1 where nothing is visible."""
         steps = self.visible_steps
@@ -129,7 +130,7 @@ class Sample(Displayed):
         """The time of the last step that shows an entry of a channel that is asked for; None where there is none."""
         return last_known_time(self.time, self.visible, self.wanted)
 
-    @property
+    @cached_property
     def target_channels(self) -> tuple[int, ...]:
         """Indices along the channel axis that are predicted, in this sample or in another of the same task."""
         details = self.side.channel_details
@@ -147,28 +148,28 @@ class Sample(Displayed):
         details = self.side.channel_details
         return tuple(i for i in self.covariate_channels if details[i].known_in_advance)
 
-    @property
+    @cached_property
     def context_steps(self) -> Int64[np.ndarray, " step"]:
         """Indices of the steps that have a visible entry and no wanted one, ascending."""
         context = self.visible.any(axis=(1, 2)) & ~self.wanted.any(axis=(1, 2))
         return np.flatnonzero(context).astype(np.int64)
 
-    @property
+    @cached_property
     def complete_steps(self) -> Int64[np.ndarray, " step"]:
         """Indices of the steps whose entries are all visible, ascending."""
         return np.flatnonzero(self.visible.all(axis=(1, 2))).astype(np.int64)
 
-    @property
+    @cached_property
     def wanted_nodes(self) -> tuple[int, ...]:
         """Indices along the node axis (into `place`) that have a wanted entry, ascending."""
         return tuple(int(node) for node in np.flatnonzero(self.wanted.any(axis=(0, 2))))
 
-    @property
+    @cached_property
     def wanted_channels(self) -> tuple[int, ...]:
         """Indices along the channel axis that have a wanted entry, ascending."""
         return tuple(int(channel) for channel in np.flatnonzero(self.wanted.any(axis=(0, 1))))
 
-    @property
+    @cached_property
     def wanted_series(self) -> tuple[tuple[int, int], ...]:
         """The (node, channel) pairs that have a wanted entry, in order of node, then channel."""
         return tuple((int(node), int(channel)) for node, channel in np.argwhere(self.wanted.any(axis=0)))

@@ -1,6 +1,7 @@
 """Small samples of each kind by hand: a path, a chain of stays, a chain of events, the regions of a clip."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def events(
     )  # fmt: skip
     shown = made.values.copy()
     shown[-1] = np.nan
-    return Sample(**{**vars(made), "values": shown, "visible": np.isfinite(shown)})
+    return replace(made, values=shown, visible=np.isfinite(shown))
 
 
 def clip(values: np.ndarray, label: str, *, name: str, options: tuple[str, ...] = ("wave", "walk")) -> Sample:

@@ -10,6 +10,7 @@ from st2llm.serialize.answer.unread import unread_reason
 from st2llm.serialize.numbers import LEAST_STEPS, Notation, Strategy, fit, is_sequential
 from st2llm.serialize.text.series import TargetSeries, forecast_start, separator_of, visible_values
 from st2llm.types import Grammar, Prediction, Sample
+from st2llm.types.once import once_per_object
 
 SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
 """Tasks whose answer is a series of numbers."""
@@ -27,6 +28,7 @@ class SeriesAnswer:
     notation: Notation
     task: str = "forecast"
 
+    @once_per_object
     def series(self, sample: Sample) -> tuple[TargetSeries, ...]:
         """The target series, each with its notation.
 

@@ -20,6 +20,7 @@ from st2llm.serialize.trajectory.answer import (
     visible_positions,
 )
 from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
+from st2llm.types.once import once_per_object
 
 _GAPS = (("minutes", 1 / 60, 0.5), ("hours", 1.0, 48.0), ("days", 24.0, np.inf))
 """Unit, its length in hours, and the largest typical gap in hours for which it is used."""
@@ -64,9 +65,8 @@ class NumberField:
 
     def write(self, values: Float64[np.ndarray, " _"]) -> list[str]:
         low, high = self.limits
-        return [
-            self.numbers.write(np.clip(np.array([(v - self.base) / self.scale]), low, high)) for v in values
-        ]
+        numbers = np.clip((values - self.base) / self.scale, low, high)
+        return [self.numbers.write(numbers[i : i + 1]) for i in range(len(numbers))]
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,14 @@ class NextEventNumbers:
 
     def parts(self, sample: Sample) -> tuple[NumberField, ...]:
         """The fields of the answer, fitted to visible values alone."""
+        if self.reference is None:
+            return _own_parts(self.answer_format, sample)
+        return self._fit_parts(sample)
+
+    def _fit_parts(self, sample: Sample) -> tuple[NumberField, ...]:
         channels = self.channels(sample)
-        return tuple(
-            self._part(sample, name, self._notation(self.reference or sample, channels)) for name in channels
-        )
+        notation = self._notation(self.reference or sample, channels)
+        return tuple(self._part(sample, name, notation) for name in channels)
 
     def grammar(self, sample: Sample) -> Grammar:
         if isinstance(self.answer_format, PairFormat):
@@ -202,8 +206,19 @@ class NextEventNumbers:
         )
 
 
+@once_per_object
+def _own_parts(answer_format: AnswerFormat, sample: Sample) -> tuple[NumberField, ...]:
+    """The fields of an answer in the notation of the sample itself."""
+    return NextEventNumbers(answer_format)._fit_parts(sample)
+
+
 def _visible_offsets(sample: Sample, name: str) -> Float64[np.ndarray, " _"]:
     """The visible values of a channel, positions relative to the last visible one; 0 for an empty channel."""
+    return _offsets(name, sample)
+
+
+@once_per_object
+def _offsets(name: str, sample: Sample) -> Float64[np.ndarray, " _"]:
     visible = sequence.channel_values(sample, name)[sample.context_steps]
     visible = visible[np.isfinite(visible)]
     if not visible.size:

@@ -1,5 +1,6 @@
 """Template variables of events: gaps, times, positions, types and magnitudes."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.serialize.text import calendar, cells, compass, sequence
-from st2llm.serialize.text.cells import MapSquares
+from st2llm.serialize.text.cells import NOWHERE, MapSquares
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.sequence import ItemList, TextItem
 from st2llm.serialize.trajectory.answer import visible_positions
@@ -56,12 +57,19 @@ class EventItem:
     gap: str = ""
     away: str = ""
     square: str = ""
-    geohash: str = ""
-    hexagon: str = ""
+    lonlat: tuple[float, float] = NOWHERE
     near: str = ""
     mark: str = ""
     magnitude: str = ""
     attributes: str = ""
+
+    @property
+    def geohash(self) -> str:
+        return cells.geohash(*self.lonlat)
+
+    @property
+    def hexagon(self) -> str:
+        return cells.hexagon(*self.lonlat)
 
     @property
     def line(self) -> str:
@@ -92,7 +100,7 @@ def event_variables(sample: Sample, across: int) -> dict[str, Any]:
     size = sequence.channel_values(sample, "magnitude")[steps]
     recent = min(RECENT, len(steps))
     last = "" if not steps else calendar.stamp(moments[steps[-1]], DAY_S if sequence.is_daily(sample) else 60)
-    full = squares.counts(visible_positions(sample)[steps]) if squares is not None else Counter()
+    full = cells.count_squares(item.square for item in history)
     return {
         "events": len(steps),
         "history": ItemList(tuple(history)),
@@ -161,39 +169,38 @@ def number_list(sample: Sample, texts: Mapping[int, str], separator: str) -> Ite
 def _event_items(sample: Sample, steps: list[int], squares: MapSquares | None) -> list[EventItem]:
     labels, unit = sequence.time_labels(sample), sample.side.unit
     mark_names = list(sequence.option_names(sample.side.options, sample.side.option_labels).values())
-    gap, size = sequence.channel_values(sample, "gap_h"), sequence.channel_values(sample, "magnitude")
-    code = sequence.channel_values(sample, "mark")
-    xy = visible_positions(sample) if squares is not None else np.full((len(sample.time), 2), np.nan)
+    gap, size, code = (
+        sequence.channel_values(sample, name).tolist() for name in ("gap_h", "magnitude", "mark")
+    )
+    xy = visible_positions(sample).tolist() if squares is not None else [[math.nan] * 2] * len(sample.time)
     items, last = [], None
     for step, distance in zip(steps, sequence.steps_from_target(sample, steps), strict=True):
-        position = xy[step]
-        lon, lat = (
-            (np.nan, np.nan) if sample.side.step_lonlat is None else sample.side.step_lonlat[step].tolist()
-        )
-        displacement = position - xy[last] if last is not None else np.full(2, np.nan)
+        x, y = xy[step]
+        away = ""
+        if last is not None:
+            away = compass.format_displacement(x - xy[last][0], y - xy[last][1], unit=unit)
         items.append(
             EventItem(
                 step,
                 distance,
                 labels[step],
-                gap=_after(float(gap[step])),
-                away=compass.format_displacement(*displacement.tolist(), unit=unit),
-                square=squares.name(*position.tolist()) if squares is not None else "",
-                geohash=cells.geohash(lon, lat),
-                hexagon=cells.hexagon(lon, lat),
-                near=_near(sample, position),
-                mark=mark_names[int(code[step])] if np.isfinite(code[step]) else "",
-                magnitude=f"{size[step]:g}" if np.isfinite(size[step]) else "",
+                gap=_after(gap[step]),
+                away=away,
+                square=squares.name(x, y) if squares is not None else "",
+                lonlat=cells.step_lonlat(sample, step),
+                near=_near(sample, np.array((x, y))) if sample.side.xy is not None else "",
+                mark=mark_names[int(code[step])] if math.isfinite(code[step]) else "",
+                magnitude=f"{size[step]:g}" if math.isfinite(size[step]) else "",
                 attributes=sequence.attribute_text(sample, step, _OWN),
             )
         )
-        last = step if np.isfinite(position).all() else last
+        last = step if math.isfinite(x) and math.isfinite(y) else last
     return items
 
 
 def _after(gap_h: float) -> str:
     """`2.3 hours after`, `at the same time`; '' where it is not known."""
-    if not np.isfinite(gap_h):
+    if not math.isfinite(gap_h):
         return ""
     return f"{calendar.duration(gap_h * 3600)} after" if gap_h else "at the same time"
 

@@ -123,11 +123,12 @@ class GraphVariables:
         first, single = series[0], len(series) == 1
         recent = min(self.recent, forecast_start(sample)) if self._is_forecast else len(sample.time)
         notes = dict.fromkeys(each.numbers.note for each in (*series, *covariates) if each.numbers.note)
+        covariate_lines = self._covariate_lines(sample, first, covariates)
         variables = target_variables(sample, self.answer.task) | {
             "place": plain_text(side.labels[node]),
             "about": plain_text(side.place_texts[node]) if side.place_texts else "",
-            "history": self.history(sample, series),
-            "covariates": self._covariate_lines(sample, series[0]),
+            "history": self._history(sample, series, covariate_lines),
+            "covariates": covariate_lines,
             "asked": _target_label(sample, series, alone=single and not covariates),
             "asked_stamps": _target_timestamps(sample),
             "neighbours": self._neighbour_lines(sample, series),
@@ -203,20 +204,30 @@ class GraphVariables:
 
         The covariates of the place come first, those known in advance with their values at the target steps.
         """
+        covariates = self.answer.covariates(sample, series[0].node)
+        return self._history(sample, series, self._covariate_lines(sample, series[0], covariates))
+
+    def _history(
+        self, sample: Sample, series: Sequence[TargetSeries], covariate_lines: tuple[Line, ...]
+    ) -> tuple[Line, ...]:
         steps = slice(0, forecast_start(sample) if self._is_forecast else len(sample.time))
-        lines = list(self._covariate_lines(sample, series[0]))
+        lines = list(covariate_lines)
         alone = f", {channel_name(sample, series[0].channel)}" if lines else ""
         for each in series:
             name = _channel_suffix(sample, each.channel, each.numbers) if len(series) > 1 else alone
             lines += daily_lines(sample, each, steps, name=name, full=not self._is_forecast)
         return tuple(lines)
 
-    def _covariate_lines(self, sample: Sample, target: TargetSeries) -> tuple[Line, ...]:
+    def _covariate_lines(
+        self, sample: Sample, target: TargetSeries, covariates: Sequence[TargetSeries]
+    ) -> tuple[Line, ...]:
         """The lines of the covariates at the place of a target; those after its newest line are dropped with that."""
+        if not covariates:
+            return ()
         end, lines = len(sample.time), list[Line]()
         steps = slice(0, forecast_start(sample) if self._is_forecast else end)
         newest = daily_lines(sample, target, steps)[-1].start
-        for each in self.answer.covariates(sample, target.node):
+        for each in covariates:
             shown = slice(0, end) if each.channel in sample.channels_ahead else steps
             own = daily_lines(sample, each, shown, name=_channel_suffix(sample, each.channel, each.numbers))
             past = len(daily_lines(sample, each, steps))

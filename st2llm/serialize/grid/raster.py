@@ -1,7 +1,8 @@
 """Texts about a grid: a coarse table of one step, its largest cells, and regions."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -12,6 +13,7 @@ from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import Line
 from st2llm.serialize.text.told import Entries, ValueText
 from st2llm.types import Layout, Sample
+from st2llm.types.once import once_per_object
 
 LAND = "--"
 """How a cell without a value is written in a table."""
@@ -55,20 +57,23 @@ def coarse_table(
     told: the entries of these values in the sample. A table of means tells none of them.
     """
     layout = layout_of(sample)
-    rows, cols = _bands(layout.rows, cells, _is_north_up(layout)), _bands(layout.cols, cells, False)
-    means = np.array([[_block_mean(values, layout, row, col) for col in cols] for row in rows])
+    bands = _coarse_bands(cells, layout)
+    means = np.array([[_finite_mean(values[block]) for block in line] for line in bands.blocks])
     places = short_decimals_for(means)
-    single = len(rows[0]) == len(cols[0]) == 1
+    single = len(bands.rows[0]) == len(bands.cols[0]) == 1
+    rows_told = _nodes_of(sample, told) // len(layout.cols) if single else np.zeros(0, dtype=np.int64)
     lines = tuple(
         Line(
-            _band_label(layout, row, layout.rows, "row"),
-            " ".join(_cell_text(float(value), places) for value in line),
-            told=_row_entries(sample, row, told) if single else (),
+            label,
+            " ".join([_cell_text(value, places) for value in line]),
+            told=_entries_at(told, rows_told, int(row[0])) if single else (),
         )
-        for row, line in zip(rows, means, strict=True)
+        for label, row, line in zip(bands.row_labels, bands.rows, means.tolist(), strict=True)
     )
-    each = "the value of a cell" if single else f"the mean of {len(rows[0])} x {len(cols[0])} cells"
-    return CoarseTable(tuple(_band_label(layout, col, layout.cols, "column") for col in cols), lines, each)
+    each = (
+        "the value of a cell" if single else f"the mean of {len(bands.rows[0])} x {len(bands.cols[0])} cells"
+    )
+    return CoarseTable(bands.column_labels, lines, each)
 
 
 def top_cells(
@@ -77,40 +82,36 @@ def top_cells(
     """The cells of the largest values: `60.5°N 20.0°W: 21.3`. told: the entries of the values in the sample."""
     finite = np.flatnonzero(np.isfinite(values))
     best = finite[np.argsort(-values[finite], kind="stable")][:count]
-    places = short_decimals_for(values)
+    places, nodes = short_decimals_for(values), _nodes_of(sample, told)
     return tuple(
         ValueText(
             f"{plain_text(sample.side.labels[i])}: {format_value(float(values[i]), places)}",
-            tuple(entry for entry in told if _node_of(sample, entry) == i),
+            _entries_at(told, nodes, i),
         )
         for i in best.tolist()
     )
 
 
-def _node_of(sample: Sample, entry: int) -> int:
-    """The cell of an entry."""
-    return int(np.unravel_index(entry, sample.values.shape)[1])
+def _nodes_of(sample: Sample, told: Sequence[int]) -> Int64[np.ndarray, " entry"]:
+    """The cell of each entry."""
+    _, nodes, channels = sample.values.shape
+    at: Int64[np.ndarray, " entry"] = np.array(told, dtype=np.int64) // channels % nodes
+    return at
 
 
-def _row_entries(sample: Sample, row: np.ndarray, told: Sequence[int]) -> Entries:
-    """The entries of the cells of one row of the raster."""
-    columns = len(layout_of(sample).cols)
-    return tuple(entry for entry in told if _node_of(sample, entry) // columns == int(row[0]))
+def _entries_at(told: Sequence[int], at: Int64[np.ndarray, " entry"], index: int) -> Entries:
+    """The entries whose cell, or row, is this one."""
+    return tuple(told[i] for i in np.flatnonzero(at == index).tolist())
 
 
 def compass_regions(sample: Sample, across: int) -> tuple[Region, ...]:
     """The grid divided into `across` x `across` regions, named by direction; regions without values are left out."""
-    layout = layout_of(sample)
-    rows, cols = _bands(layout.rows, across, _is_north_up(layout)), _bands(layout.cols, across, False)
     sea = np.asarray((sample.visible | sample.wanted).any(axis=(0, 2)))
-    regions = []
-    for i, row in enumerate(rows):
-        for j, col in enumerate(cols):
-            nodes = (row[:, None] * len(layout.cols) + col[None, :]).ravel()
-            nodes = nodes[sea[nodes]]
-            if len(nodes):
-                regions.append(Region(_region_name(layout, row, col, (i, len(rows)), (j, len(cols))), nodes))
-    return tuple(regions)
+    regions = (
+        replace(region, nodes=region.nodes[sea[region.nodes]])
+        for region in _whole_regions(across, layout_of(sample))
+    )
+    return tuple(region for region in regions if len(region.nodes))
 
 
 def region_means(
@@ -163,7 +164,7 @@ def cell_direction(sample: Sample, node: int, other: int) -> str:
 
 
 def _cell_text(value: float, places: int) -> str:
-    return LAND if np.isnan(value) else format_value(value, places)
+    return LAND if math.isnan(value) else format_value(value, places)
 
 
 def _bands(axis: Float64[np.ndarray, " row"], count: int, turned: bool) -> list[np.ndarray]:
@@ -181,10 +182,48 @@ def _is_north_up(layout: Layout) -> bool:
     return layout.unit != "cells"
 
 
-def _block_mean(values: np.ndarray, layout: Layout, row: np.ndarray, col: np.ndarray) -> float:
-    block = values.reshape(len(layout.rows), len(layout.cols))[np.ix_(row, col)]
-    block = block[np.isfinite(block)]
-    return float(block.mean()) if block.size else float("nan")
+@dataclass(frozen=True)
+class _Bands:
+    """The bands of a layout: the indices of the rows and columns in each, their labels, and the cells of each block."""
+
+    rows: list[np.ndarray]
+    cols: list[np.ndarray]
+    row_labels: tuple[str, ...]
+    column_labels: tuple[str, ...]
+    blocks: list[list[np.ndarray]]
+
+
+@once_per_object
+def _coarse_bands(count: int, layout: Layout) -> _Bands:
+    rows, cols = _bands(layout.rows, count, _is_north_up(layout)), _bands(layout.cols, count, False)
+    return _Bands(
+        rows,
+        cols,
+        tuple(_band_label(layout, row, layout.rows, "row") for row in rows),
+        tuple(_band_label(layout, col, layout.cols, "column") for col in cols),
+        [[(row[:, None] * len(layout.cols) + col[None, :]).ravel() for col in cols] for row in rows],
+    )
+
+
+@once_per_object
+def _whole_regions(across: int, layout: Layout) -> tuple[Region, ...]:
+    """The regions of a layout with all their cells."""
+    bands = _coarse_bands(across, layout)
+    ends = len(bands.rows), len(bands.cols)
+    return tuple(
+        Region(
+            _region_name(layout, row, col, (i, ends[0]), (j, ends[1])),
+            bands.blocks[i][j],
+        )
+        for i, row in enumerate(bands.rows)
+        for j, col in enumerate(bands.cols)
+    )
+
+
+def _finite_mean(values: Float64[np.ndarray, " cell"]) -> float:
+    """The mean of the finite values; NaN where there is none."""
+    finite = values[np.isfinite(values)]
+    return float(np.add.reduce(finite) / finite.size) if finite.size else float("nan")
 
 
 def _band_label(layout: Layout, band: np.ndarray, axis: np.ndarray, name: str) -> str:

@@ -23,6 +23,7 @@ from st2llm.serialize.text.field_variables import (
     target_variables,
 )
 from st2llm.serialize.text.formatting import format_value, short_decimals_for
+from st2llm.serialize.text.lazy_sequence import LazySequence
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
@@ -201,7 +202,7 @@ class GridSerializer:
             "table_time": calendar.stamp(moments[step], sample.side.freq_s) if step >= 0 else "",
             "each": table.each + (f", {channel_name(sample, channel)}" if sample.values.shape[2] > 1 else ""),
             "top": raster.top_cells(sample, values, self.top, told=told),
-            "regions": self._regional(sample, channel, step),
+            "regions": LazySequence(lambda: self._regional(sample, channel, step)),
         }
 
     def _regional(self, sample: Sample, channel: int, step: int) -> tuple[Line, ...]:

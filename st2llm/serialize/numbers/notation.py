@@ -43,6 +43,11 @@ class Notation:
         """The greatest number of an answer, in units of its last decimal."""
         return int(10 ** (self.digits + self.decimals)) - 1
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a number is written as Python writes an integer."""
+        return not (self.fixed or self.decimals)
+
     def word(self, number: int) -> str:
         """A number, given in units of its last decimal."""
         integer, fraction = divmod(abs(number), 10**self.decimals)

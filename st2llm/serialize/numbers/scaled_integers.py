@@ -79,10 +79,12 @@ class ScaledIntegers:
         return self.notation.grammar(count)
 
     def write(self, values: Float64[np.ndarray, " time"]) -> str:
-        word = self.notation.word
+        word = str if self.notation.is_plain else self.notation.word
         return self.notation.separator.join(
-            word(round(value / self.step) + self.shift) if math.isfinite(value) else MISSING
-            for value in values.tolist()
+            [
+                word(round(value / self.step) + self.shift) if math.isfinite(value) else MISSING
+                for value in values.tolist()
+            ]
         )
 
     def read(self, text: str, count: int) -> Float64[np.ndarray, " horizon"]:

@@ -29,6 +29,7 @@ _ALLOWED_FILTERS = frozenset(
     {"capitalize", "first", "join", "last", "length", "lower", "title", "trim", "upper"}
 )
 _ALLOWED_CALLS = frozenset({"range"})
+_PLAIN = (str, int, float)
 _COUNTER_NAME = "_counted"
 # Exceptions that the code of a template can cause in Jinja and Python.
 _RENDER_ERRORS = (
@@ -185,9 +186,7 @@ def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _text_only(value: Any) -> Any:
     """The value, if it is text, a number or has words of its own. Raises SecurityError for what prints as code."""
-    if isinstance(value, str | int | float) or any(
-        "__str__" in vars(base) for base in type(value).__mro__[:-1]
-    ):
+    if isinstance(value, _PLAIN) or any("__str__" in vars(base) for base in type(value).__mro__[:-1]):
         return value
     if isinstance(value, Iterable):
         raise SecurityError(
@@ -198,8 +197,22 @@ def _text_only(value: Any) -> Any:
     raise SecurityError(f"it prints a whole {type(value).__name__}. Print {parts} of it")
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, which checks the attributes of each class once: its checks ask for class and name alone."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._checked: dict[tuple[type, str], bool] = {}
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        key = (type(obj), attr)
+        if key not in self._checked:
+            self._checked[key] = super().is_safe_attribute(obj, attr, value)
+        return self._checked[key]
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Environment(
         undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True, finalize=_text_only
     )
     environment.globals["range"] = _range

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -23,8 +24,14 @@ _YEAR_S = 12 * MONTH_S
 
 def local_times(time: Int64[np.ndarray, " time"], timezone: str) -> list[datetime]:
     """Times in seconds UTC as local datetimes."""
+    return list(_moments(np.asarray(time, dtype=np.int64).tobytes(), timezone))
+
+
+@lru_cache(maxsize=64)
+def _moments(time: bytes, timezone: str) -> tuple[datetime, ...]:
+    """Local datetimes of int64 seconds; the parts of a prompt ask for the same ones."""
     zone = ZoneInfo(timezone)
-    return [datetime.fromtimestamp(int(t), zone) for t in time]
+    return tuple(datetime.fromtimestamp(t, zone) for t in np.frombuffer(time, dtype=np.int64).tolist())
 
 
 def step_phrase(freq_s: int) -> str:

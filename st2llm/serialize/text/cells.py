@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import h3
@@ -10,9 +11,13 @@ from jaxtyping import Float64
 
 from st2llm.errors import DataError
 from st2llm.serialize.text.compass import format_distance, is_metric
+from st2llm.types import Sample
 
 ELSEWHERE = "elsewhere"
 """The answer for a position outside the cells that are offered."""
+
+NOWHERE = (math.nan, math.nan)
+"""Longitude and latitude of an unknown position."""
 
 _MAX_COLUMNS = 26
 _BASE32 = "0123456789bcdefghjkmnpqrstuvwxyz"
@@ -70,8 +75,20 @@ class MapSquares:
 
     def counts(self, xy: Float64[np.ndarray, "point 2"]) -> Counter[str]:
         """The number of positions in each square, the largest first."""
-        names = [self.name(float(x), float(y)) for x, y in xy]
-        return Counter(dict(Counter(name for name in names if name not in ("", ELSEWHERE)).most_common()))
+        return count_squares(self.name(x, y) for x, y in xy.tolist())
+
+
+def count_squares(names: Iterable[str]) -> Counter[str]:
+    """How often each square is named, the most frequent first; without what is elsewhere or unknown."""
+    return Counter(dict(Counter(name for name in names if name not in ("", ELSEWHERE)).most_common()))
+
+
+def step_lonlat(sample: Sample, step: int) -> tuple[float, float]:
+    """Longitude and latitude of a step of a sequence; NOWHERE where the sample has no degrees."""
+    if sample.side.step_lonlat is None:
+        return NOWHERE
+    lon, lat = sample.side.step_lonlat[step].tolist()
+    return lon, lat
 
 
 def geohash(lon: float, lat: float, length: int = 7) -> str:

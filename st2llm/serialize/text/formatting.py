@@ -1,5 +1,7 @@
 """Formats values as text with a suitable number of decimals."""
 
+import math
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -32,11 +34,11 @@ def decimals_showing(value: float, *, least: int) -> int:
 
 def format_values(values: Float64[np.ndarray, " time"], places: int) -> str:
     """Values with a number of decimals, joined by commas; `x` for a missing value."""
-    return ", ".join(format_value(float(value), places) for value in values)
+    return ", ".join([format_value(value, places) for value in values.tolist()])
 
 
 def format_value(value: float, places: int) -> str:
     """A value with a number of decimals, without a minus sign before zero; `x` for a missing value."""
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         return MISSING
     return f"{0.0 if round(value, places) == 0 else value:.{places}f}"

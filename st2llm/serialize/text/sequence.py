@@ -14,6 +14,7 @@ from st2llm.serialize.numbers import is_sequential
 from st2llm.serialize.text import calendar
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Sample
+from st2llm.types.once import once_per_object
 
 SEQUENCE_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",
@@ -116,7 +117,10 @@ def steps_from_target(sample: Sample, steps: Sequence[int]) -> list[int]:
     wanted = sample.wanted_steps
     if not wanted.size:
         wanted = np.array([len(sample.time)])
-    return [int(np.abs(wanted - step).min()) for step in steps]
+    if not len(steps):
+        return []
+    distances: list[int] = np.abs(np.subtract.outer(np.asarray(steps), wanted)).min(axis=1).tolist()
+    return distances
 
 
 def reject_sequential_strategy(head: AnswerFormat | None, kind: str) -> None:
@@ -154,13 +158,18 @@ def channel_index(sample: Sample, name: str) -> int | None:
     return sample.side.channels.index(name) if name in sample.side.channels else None
 
 
-def channel_values(sample: Sample, name: str) -> Float64[np.ndarray, " time"]:
-    """The visible values of a channel, NaN elsewhere; all NaN where there is none of that name."""
+@once_per_object
+def _channel_values(name: str, sample: Sample) -> Float64[np.ndarray, " time"]:
     at = channel_index(sample, name)
     if at is None:
         return np.full(len(sample.time), np.nan)
     values: Float64[np.ndarray, " time"] = np.where(sample.visible[:, 0, at], sample.values[:, 0, at], np.nan)
     return values
+
+
+def channel_values(sample: Sample, name: str) -> Float64[np.ndarray, " time"]:
+    """The visible values of a channel, NaN elsewhere; all NaN where there is none of that name."""
+    return _channel_values(name, sample)
 
 
 def object_name(sample: Sample) -> str:
@@ -173,16 +182,19 @@ def has_clock(sample: Sample) -> bool:
     return sample.side.freq_s != 0
 
 
+@once_per_object
 def seconds(sample: Sample) -> Float64[np.ndarray, " time"]:
     """The time of each step in seconds."""
     return sample.time / (1.0 if has_clock(sample) else _MILLISECONDS)
 
 
+@once_per_object
 def local_times(sample: Sample) -> list[datetime]:
     """The times of all steps as local datetimes."""
     return calendar.local_times(seconds(sample).astype(np.int64), sample.side.timezone)
 
 
+@once_per_object
 def time_labels(sample: Sample) -> list[str]:
     """The label of each step: `Tue 11 Jun 09:00`, or `-0.8 s`, counted from the last visible step before the target.
 
@@ -204,6 +216,7 @@ def time_labels(sample: Sample) -> list[str]:
     return [calendar.short_stamp(moment, year=year, seconds=with_seconds) for moment in moments]
 
 
+@once_per_object
 def is_daily(sample: Sample) -> bool:
     """Whether all visible steps, at least two, are at local midnight, so that the time of day is unknown."""
     steps = sample.context_steps.tolist()

@@ -19,6 +19,7 @@ from st2llm.serialize.text.formatting import decimals_for, format_values
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.told import Entries, series_entries
 from st2llm.types import Sample
+from st2llm.types.once import once_per_object
 
 HIDDEN = "?"
 """How a target entry is written among visible ones."""
@@ -57,6 +58,7 @@ class TargetSeries:
     numbers: Strategy
 
 
+@once_per_object
 def forecast_start(sample: Sample) -> int:
     """The first target step of a forecast. Raises DataError where the target is not all of the last steps."""
     first = sample.first_wanted_step

@@ -1,7 +1,7 @@
 """Which visible values of a sample the variables of a prompt state, one by one."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,12 +13,7 @@ Entries = tuple[int, ...]
 """Positions in the flattened values of a sample."""
 
 
-@runtime_checkable
-class TellsValues(Protocol):
-    """A part of a prompt that states values. told: their entries."""
-
-    @property
-    def told(self) -> Entries: ...
+_NO_PARTS = (str, int, float)
 
 
 class ValueText(str):
@@ -68,24 +63,30 @@ def told_entries(
     known = known_values(sample)
     told = np.zeros(known.size, dtype=bool)
     steps = np.zeros(len(known), dtype=bool)
+    entries: list[int] = []
     for part in _parts(list(variables.values()), attributes):
         if isinstance(part, ItemList):
             steps[[item.step for item in part]] = True
         else:
-            told[np.array(part.told, dtype=np.int64)] = True
+            entries += part
+    told[entries] = True
     stated: Bool[np.ndarray, "time node channel"] = known & (told.reshape(known.shape) | steps[:, None, None])
     return stated
 
 
-def _parts(values: Sequence[Any], attributes: Collection[str]) -> Iterator[ItemList | TellsValues]:
-    """The parts that state values, in lists and blocks of lines as well."""
+def _parts(values: Sequence[Any], attributes: Collection[str]) -> Iterator[ItemList | Entries]:
+    """The lists of steps that state values, and the entries of other parts, in lists and blocks of lines as well."""
     for value in values:
-        if isinstance(value, ItemList | TellsValues):
+        if isinstance(value, ItemList):
             yield value
-        elif isinstance(value, Sequence) and not isinstance(value, str):
+        elif (told := getattr(value, "told", None)) is not None:
+            yield told
+        elif isinstance(value, _NO_PARTS):
+            continue
+        elif isinstance(value, Sequence):
             yield from _parts(value, attributes)
         elif isinstance(lines := getattr(value, "lines", None), tuple):
             yield from _parts(lines, attributes)
         else:
             shown = (getattr(value, name, None) for name in attributes)
-            yield from (text for text in shown if isinstance(text, ValueText))
+            yield from (text.told for text in shown if isinstance(text, ValueText))

@@ -17,6 +17,7 @@ from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.sequence import channel_index, channel_values, option_code_values
 from st2llm.serialize.trajectory.stays import visit_counts
 from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
+from st2llm.types.once import once_per_object
 
 RELATIVE_RESOLUTION = 0.01
 """Numbers have enough decimals to resolve this share of a typical step."""
@@ -50,13 +51,12 @@ class PositionAnswer:
     def _fitted(self, sample: Sample) -> "PositionNotation":
         answer_format = self.answer_format
         if isinstance(answer_format, NumbersFormat):
-            return PositionNotation.fit(sample, answer_format.notation, steps=self.steps)
+            return _fitted_notation(answer_format.notation, self.steps, sample)
         if isinstance(answer_format, PairFormat):
-            return PositionNotation.fit(
-                sample,
-                Notation(answer_format.digits, decimals=answer_format.decimals, headroom=_PAIR_HEADROOM),
-                steps=self.steps,
+            notation = Notation(
+                answer_format.digits, decimals=answer_format.decimals, headroom=_PAIR_HEADROOM
             )
+            return _fitted_notation(notation, self.steps, sample)
         raise ConfigError(
             f"Positions cannot be answered in the grammar {answer_format.grammar!r}. Take numbers or pair."
         )
@@ -208,6 +208,12 @@ class PositionNotation:
         return np.array(self.base) + (np.cumsum(displacements, axis=0) if self.steps else displacements)
 
 
+@once_per_object
+def _fitted_notation(notation: Notation, steps: bool, sample: Sample) -> PositionNotation:
+    return PositionNotation.fit(sample, notation, steps=steps)
+
+
+@once_per_object
 def visible_positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
     """The visible coordinates, NaN elsewhere. Raises DataError for a sample without coordinates."""
     if channel_index(sample, "x") is None or channel_index(sample, "y") is None:
@@ -219,6 +225,7 @@ def visible_positions(sample: Sample) -> Float64[np.ndarray, "time 2"]:
     return np.where(np.isfinite(xy).all(axis=1, keepdims=True), xy, np.nan)
 
 
+@once_per_object
 def base_position(sample: Sample) -> tuple[float, float]:
     """The reference position: the last visible one before the target, else the first visible one.
 
@@ -233,6 +240,7 @@ def base_position(sample: Sample) -> tuple[float, float]:
     return float(x), float(y)
 
 
+@once_per_object
 def target_steps(sample: Sample) -> list[int]:
     """The steps whose positions are asked for. Raises DataError for none, or for x without y."""
     names = sample.side.channels

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from st2llm.serialize.text import cells, compass, sequence
+from st2llm.serialize.text.cells import NOWHERE
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.sequence import ItemList, TextItem
 from st2llm.serialize.trajectory.answer import PositionNotation, visible_positions
@@ -53,10 +54,17 @@ class FixItem:
     speed: str = ""
     heading: str = ""
     square: str = ""
-    geohash: str = ""
-    hexagon: str = ""
+    lonlat: tuple[float, float] = NOWHERE
     place: str = ""
     attributes: str = ""
+
+    @property
+    def geohash(self) -> str:
+        return cells.geohash(*self.lonlat)
+
+    @property
+    def hexagon(self) -> str:
+        return cells.hexagon(*self.lonlat)
 
     @property
     def line(self) -> str:
@@ -136,7 +144,7 @@ def number_row(sample: Sample, notation: PositionNotation) -> ItemList:
 
 def _fix_items(sample: Sample, notation: PositionNotation, across: int) -> list[FixItem]:
     steps, xy, time = sample.context_steps.tolist(), visible_positions(sample), sequence.seconds(sample)
-    labels, unit, lonlat = sequence.time_labels(sample), sample.side.unit, sample.side.step_lonlat
+    labels, unit = sequence.time_labels(sample), sample.side.unit
     squares = cells.MapSquares.fit(xy[steps], across, unit)
     places, codes = sample.side.options, sequence.channel_values(sample, "place")
     base = np.array(notation.base)
@@ -146,7 +154,6 @@ def _fix_items(sample: Sample, notation: PositionNotation, across: int) -> list[
         finite = bool(np.isfinite(position).all())
         displacement = position - xy[last] if last is not None else np.full(2, np.nan)
         elapsed = float(time[step] - time[last]) if last is not None else 0.0
-        lon, lat = (np.nan, np.nan) if lonlat is None or not finite else lonlat[step].tolist()
         fixes.append(
             FixItem(
                 step,
@@ -158,8 +165,7 @@ def _fix_items(sample: Sample, notation: PositionNotation, across: int) -> list[
                 speed=compass.format_speed(float(np.hypot(*displacement)), elapsed, unit),
                 heading=compass.direction(*displacement.tolist()),
                 square=squares.name(*position.tolist()),
-                geohash=cells.geohash(lon, lat),
-                hexagon=cells.hexagon(lon, lat),
+                lonlat=cells.step_lonlat(sample, step) if finite else NOWHERE,
                 place=plain_text(places[int(codes[step])]) if np.isfinite(codes[step]) else "",
                 attributes=sequence.attribute_text(sample, step, MODELLED_CHANNELS),
             )

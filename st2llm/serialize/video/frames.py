@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TypeVar, overload
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
@@ -81,32 +79,6 @@ def describe_frames(
         _describe_frame(sample, steps, int(position), int(before), labels)
         for position, before, labels in zip(chosen, (-1, *chosen[:-1]), descriptions, strict=True)
     )
-
-
-T = TypeVar("T")
-
-
-class LazySequence(Sequence[T]):
-    """A sequence that is computed on first access, so that templates without it do not pay for it."""
-
-    def __init__(self, find: Callable[[], tuple[T, ...]]) -> None:
-        self._find = find
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
-        return self._found[index]
-
-    @cached_property
-    def _found(self) -> tuple[T, ...]:
-        return self._find()
 
 
 def region_movements(sample: Sample) -> tuple[RegionMovement, ...]:

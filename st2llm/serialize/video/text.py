@@ -18,6 +18,7 @@ from st2llm.serialize.numbers import MISSING, Notation, Strategy, format_decimal
 from st2llm.serialize.template import truncation
 from st2llm.serialize.template.interface import Example, KindSpec, SerializerOptions
 from st2llm.serialize.text.formatting import format_value
+from st2llm.serialize.text.lazy_sequence import LazySequence
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import (
     Line,
@@ -29,7 +30,7 @@ from st2llm.serialize.text.series import (
     write_with_hidden,
 )
 from st2llm.serialize.text.told import ValueText, series_entries
-from st2llm.serialize.video.frames import LazySequence, cut_times, describe_frames, region_movements
+from st2llm.serialize.video.frames import cut_times, describe_frames, region_movements
 from st2llm.serialize.video.variables import drop_order, variable_names
 from st2llm.types import Grammar, Prediction, Sample
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.graph_samples import counts, forecast_sample
@@ -58,7 +60,7 @@ def test_a_prompt_that_cannot_fit_is_named_with_its_reason():
 
 def test_examples_go_first_from_the_first_on():
     template, (sample, *solved) = load_prompt("graph/forecast.examples"), questions()
-    solved = [type(one)(**{**vars(one), "id": f"train/{i}"}) for i, one in enumerate(solved)]
+    solved = [replace(one, id=f"train/{i}") for i, one in enumerate(solved)]
     whole = template.render(sample, tokenizer=Letters(), examples=solved)
     made = plan_budget(template, [sample], Letters(), budget=whole.tokens - 1, examples=lambda _: solved)
     assert made.costs[0].dropped == ("example 1",)

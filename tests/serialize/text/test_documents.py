@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 from support.graph_samples import forecast_sample
 from support.text_samples import for_template, narrowed
@@ -87,9 +89,7 @@ def test_documents_reach_the_prompt_of_every_kind():
         template = load_prompt(name)
         sample = narrowed(template, next(iter(for_template(template).values())))
         bare = template.render(sample).text
-        side = {**vars(sample.side), "documents": (Document("Doors closed.", 0, 2, 3, "", "news"),)}
-        told = template.render(
-            type(sample)(**{**vars(sample), "side": type(sample.side)(**side)}), tokenizer=Letters()
-        )
+        side = replace(sample.side, documents=(Document("Doors closed.", 0, 2, 3, "", "news"),))
+        told = template.render(replace(sample, side=side), tokenizer=Letters())
         assert "Doors closed." in told.text and "Doors closed." not in bare
         assert np.all([line in told.text for line in bare.splitlines()])
