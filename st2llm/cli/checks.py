@@ -1,0 +1,84 @@
+"""Commands that check results from elsewhere: audit."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from st2llm.cli.options import AsJson, example
+from st2llm.cli.terminal import print_json, print_note, print_table
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog=example(
+        "st2llm audit theirs.csv --data los-loop --task forecast-12-12 --claims MAE=3.11 --rival 3.20 --out runs/audit"
+    )
+)
+def audit(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="A csv, parquet or npz file with a row for each predicted value: sample or origin (time of the first "
+            "predicted step), place, step (from 0), value; channel where there are several; truth if you have it.",
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", metavar="NAME|CARD", help="What the predictions are of; NAME#SPLIT for a split."
+        ),
+    ],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", metavar="forecast-HISTORY-HORIZON", help="Default: the task of the data card."
+        ),
+    ] = None,
+    claims: Annotated[
+        list[str] | None,
+        typer.Option("--claims", metavar="METRIC=VALUE", help="A score that is claimed, such as MAE=3.11."),
+    ] = None,
+    rival: Annotated[
+        float | None,
+        typer.Option("--rival", metavar="VALUE", help="The score that the first claim is compared with."),
+    ] = None,
+    units: Annotated[
+        str, typer.Option("--units", help="Of the file: raw, standardised or standardised-by-place.")
+    ] = "raw",
+    timezone: Annotated[
+        str,
+        typer.Option(
+            "--timezone", metavar="ZONE", help="Of times without an offset; default that of the data."
+        ),
+    ] = "",
+    stride: Annotated[
+        int, typer.Option("--stride", metavar="N", min=1, help="Steps between test windows.")
+    ] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write audit.md and audit.json into this folder."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find out under which protocol predictions were scored, and what each choice of protocol is worth."""
+    from st2llm.evaluate.audit.audit import AuditSettings
+    from st2llm.evaluate.audit.by_name import audit_file
+    from st2llm.evaluate.audit.claims import parse_claims
+    from st2llm.evaluate.audit.report import HEADER, RULES_HEADER
+
+    claimed = parse_claims(claims or [], rival)
+    print_note("Scoring under each protocol, and fitting the rules ...")
+    result = audit_file(predictions, data, task, AuditSettings(units, timezone, stride), claimed)
+    page = None if out is None else result.write(out)
+    if as_json:
+        print_json(result.to_json())
+        return
+    typer.echo("\n".join(result.sentences()) + "\n")
+    print_table(HEADER, result.rows())
+    typer.echo()
+    print_table(RULES_HEADER, result.rule_rows())
+    if page is not None:
+        typer.echo(f"Report: {page}")
