@@ -3,7 +3,7 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from st2llm.evaluate.run_folder.store import run_folders
 
 _FILES = ("run.json", "results.jsonl", "curves.jsonl", "controls.json", "report.md", "report.html")
 _OPTIONAL = {"curves.jsonl", "controls.json"}
+_OVER_RUNS = (".md", ".html", ".svg", ".jsonl")
+"""Endings of the files that a ladder or another report over several runs has beside their folders."""
 _MIN_SEEDS = 3
 _LARGE_BYTES = 1_000_000
 _MACHINE_PATH = re.compile(
@@ -34,8 +36,9 @@ def publish(run: Path, reports: Path = Path("evaluation/reports"), *, name: str 
     """Copies a finished run, or the runs of a list of suites, to `reports`/<date>-<suite> for committing.
 
     The copy holds the pages, records, curves, controls, arm results, scores.parquet and validation_scores.parquet, from
-    which `st2llm report --rescore` computes the records again; predictions and answers stay behind. name: the folder's
-    name instead of <date>-<suite>.
+    which `st2llm report --rescore` computes the records again; predictions and answers stay behind. The report over
+    several runs that lies beside their folders, such as that of a ladder, is copied as well. name: the folder's name
+    instead of <date>-<suite>.
 
     Raises ConfigError where a part of the run was made from a tree with uncommitted changes or from no known commit, is
     not finished, or mentions a path of this machine, and where `reports` does not exist or holds the report already.
@@ -47,10 +50,15 @@ def publish(run: Path, reports: Path = Path("evaluation/reports"), *, name: str 
         _check_finished(folder, card)
         _check_clean(folder, card)
         _check_paths(folder)
+    over_runs = _files_over_runs(run, runs)
+    for path in over_runs:
+        _check_path(path)
     with tempfile.TemporaryDirectory(dir=reports, prefix=".publish-") as temporary:
         staged = Path(temporary) / target.name
         for folder in runs:
             _copy(folder, staged / folder.relative_to(run))
+        for path in over_runs:
+            shutil.copyfile(path, staged / path.name)
         notes = tuple(
             note
             for folder in runs
@@ -102,12 +110,22 @@ def _check_clean(folder: Path, card: Mapping[str, Any]) -> None:
 def _check_paths(folder: Path) -> None:
     texts = [folder / name for name in _FILES if (folder / name).is_file()]
     for path in [*texts, *sorted((folder / "arms").glob("*.json"))]:
-        found = _machine_path(path.read_text(encoding="utf-8"))
-        if found:
-            raise ConfigError(
-                f"{path} mentions {found}, a path of this machine, so it cannot be published. Name data, models and "
-                f"checkpoints in the suite by name or by a path relative to the clone, and run it again."
-            )
+        _check_path(path)
+
+
+def _check_path(path: Path) -> None:
+    if found := _machine_path(path.read_text(encoding="utf-8")):
+        raise ConfigError(
+            f"{path} mentions {found}, a path of this machine, so it cannot be published. Name data, models and "
+            f"checkpoints in the suite by name or by a path relative to the clone, and run it again."
+        )
+
+
+def _files_over_runs(run: Path, runs: Sequence[Path]) -> list[Path]:
+    """The files of a report over several runs; none where `run` is the folder of one."""
+    if run in runs:
+        return []
+    return sorted(path for path in run.iterdir() if path.is_file() and path.suffix in _OVER_RUNS)
 
 
 def _machine_path(text: str) -> str | None:

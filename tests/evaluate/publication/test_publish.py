@@ -160,6 +160,11 @@ def test_the_runs_of_a_list_of_suites_are_published_together_or_not_at_all(run, 
     with pytest.raises(ConfigError, match="second was run"):
         publish(runs, tmp_path / "evaluation/reports")
     change(runs / "second", dirty=False)
+    (runs / "ladder.md").write_text("Made in /home/someone/runs.")
+    with pytest.raises(ConfigError, match="a path of this machine"):
+        publish(runs, tmp_path / "evaluation/reports")
+    (runs / "ladder.md").write_text("Over both.")
     folder = publish(runs, tmp_path / "evaluation/reports").folder
     assert folder.name == "2026-05-01-five"
     assert {path.parent.name for path in folder.glob("*/report.md")} == {"first", "second"}
+    assert (folder / "ladder.md").read_text() == "Over both."
