@@ -57,9 +57,13 @@ def newest_report(reports: Path, suite: str) -> Path:
 
 
 def read_report(reports: Path, suite: str) -> CommittedReport:
-    """The newest report of a suite. Raises ConfigError where there is none, DataError where it is malformed."""
-    folder = newest_report(reports, suite)
-    runs = [read_results(path) for path in run_folders(folder)]
+    """The newest report of a suite, of a list of suites, or of one in a list (`list/suite`).
+
+    Raises ConfigError where there is none, DataError where it is malformed.
+    """
+    name, _, member = suite.partition("/")
+    folder = newest_report(reports, name)
+    runs = [read_results(path) for path in run_folders(folder / member)]
     return CommittedReport(
         folder, tuple(sorted(runs, key=lambda run: (_KINDS.index(run.kind), run.folder.name)))
     )

@@ -1,7 +1,8 @@
 """Writes the generated blocks of Markdown pages: tables of committed reports between two comments.
 
 A block begins with `<!-- figures: TABLE REPORT ... -->` and ends with `<!-- end figures -->`. TABLE is a key of
-`TABLES`; the newest report of each REPORT is shown, and the source of the table stands below it.
+`TABLES`; the newest report of each REPORT is shown, and the source of the table stands below it. `list/suite` is one
+suite of the report of a list.
 """
 
 import re
@@ -25,11 +26,12 @@ from st2llm.evaluate.publication.experiment_tables import (
     questions,
 )
 from st2llm.evaluate.publication.tables import COMPARISON_TABLES
+from st2llm.evaluate.publication.text_tables import TEXT_TABLES
 from st2llm.evaluate.run_folder.reading import read_json
 from st2llm.files import write_atomically
 
 _BLOCK = re.compile(
-    r"(?P<begin>^<!-- figures: (?P<table>[\w-]+)(?P<reports>(?: [\w-]+)+) -->\n).*?(?P<end>^<!-- end figures -->$)",
+    r"(?P<begin>^<!-- figures: (?P<table>[\w-]+)(?P<reports>(?: [\w/-]+)+) -->\n).*?(?P<end>^<!-- end figures -->$)",
     re.MULTILINE | re.DOTALL,
 )
 _MARK = re.compile(r"<!-- (?:end )?figures\b")
@@ -65,7 +67,7 @@ def _calibration(reports: Path, names: Sequence[str]) -> str:
 
 
 TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
-    **{name: partial(_comparison, table) for name, table in COMPARISON_TABLES.items()},
+    **{name: partial(_comparison, table) for name, table in (COMPARISON_TABLES | TEXT_TABLES).items()},
     "number-formats": partial(_comparison, number_formats),
     "questions": _questions,
     "benchmark": _page,

@@ -48,13 +48,13 @@ def headline(*reports: CommittedReport) -> str:
         arms, verdict = run.pooled(task), compute_verdict(run, task)
         llm = verdict.llm_arm
         cells = [
-            f"{_label(run, task)}, {_error(run)}",
+            f"{task_label(run, task)}, {error_name(run)}",
             _score(run, best_baseline(run, task)),
             _score(run, next((arm for arm in arms if arm.backbone == "none"), None)),
             _named_score(run, llm),
             ", ".join(_named_score(run, arm) for arm in _text_arms(run, task)) or MISSING,
             *(
-                _gain_over(gain, run)
+                gain_over(gain, run)
                 for gain in ((llm.gain_best, llm.gain_pretraining) if llm else (None, None))
             ),
             _VERDICTS.get(verdict.outcome, verdict.outcome),
@@ -71,7 +71,9 @@ def errors(report: CommittedReport) -> str:
     for name in _arm_names(report):
         arms = [next((a for a in r.pooled(t) if a.predictor == name), None) for r, t in columns]
         rows.append([name, *(_score(r, a, mark=True) for (r, _), a in zip(columns, arms, strict=True))])
-    return markdown_table(("arm", *(f"{_label(run, task)}, {_error(run)}" for run, task in columns)), rows)
+    return markdown_table(
+        ("arm", *(f"{task_label(run, task)}, {error_name(run)}" for run, task in columns)), rows
+    )
 
 
 def gains(report: CommittedReport) -> str:
@@ -86,11 +88,11 @@ def gains(report: CommittedReport) -> str:
     for (run, task), verdict, gain, p in zip(report.tasks, verdicts, best, p_values, strict=True):
         arm = verdict.llm_arm
         cells = [
-            _label(run, task),
+            task_label(run, task),
             arm.predictor if arm else MISSING,
-            _gain_over(gain, run),
+            gain_over(gain, run),
             MISSING if p is None else format_p(p).removeprefix("= "),
-            _gain_over(arm.gain_pretraining if arm else None, run),
+            gain_over(arm.gain_pretraining if arm else None, run),
             _detectable(gain, run),
             format_count(gain.n_blocks if gain else None),
             str(len(run.run["seeds"])),
@@ -111,10 +113,10 @@ def controls(report: CommittedReport) -> str:
     """A row for each planted control of each run: its strength, the gains measured, and whether they are as planted."""
     rows = []
     for run in report.runs:
-        label = _label(run, run.tasks[0])
+        label = task_label(run, run.tasks[0])
         for name, control in run.controls.items():
             gains = [
-                _gain_over(Gain.from_json(control[key]), run) for key in ("gain_best", "gain_pretraining")
+                gain_over(Gain.from_json(control[key]), run) for key in ("gain_best", "gain_pretraining")
             ]
             shares = [_share(control.get(key)) for key in ("strength", "moved")]
             outcome = control.get("outcome") or ("passed" if control["passed"] else "failed")
@@ -135,10 +137,10 @@ def predictors(report: CommittedReport) -> str:
     for run, task in report.tasks:
         for arm in run.pooled(task):
             name = arm.predictor + ("" if _on_plateau(arm) else f" ({training_label(arm)})")
-            gains = [_gain_over(gain, run) for gain in (arm.gain_best, arm.gain_pretraining)]
+            gains = [gain_over(gain, run) for gain in (arm.gain_best, arm.gain_pretraining)]
             estimate = _estimate(run, arm.metrics.get(run.primary))
-            rows.append([_label(run, task), name, arm.family, estimate, *gains, format_count(arm.n)])
-    names = " or ".join(dict.fromkeys(_error(run) for run in report.runs))
+            rows.append([task_label(run, task), name, arm.family, estimate, *gains, format_count(arm.n)])
+    names = " or ".join(dict.fromkeys(error_name(run) for run in report.runs))
     header = ("task", "predictor", "family", f"{names} [95 %]", "LLM gain", "gain of pretraining", "n")
     return _compact_table(header, rows)
 
@@ -160,7 +162,7 @@ def seeds(report: CommittedReport) -> str:
         for seed in (*run.run["seeds"], None):
             for name in names:
                 arm = next(r for r in run.records if (r.task, r.predictor, r.seed) == (task, name, seed))
-                gains = [_gain_over(g, run) for g in (arm.gain_best, arm.gain_pretraining)]
+                gains = [gain_over(g, run) for g in (arm.gain_best, arm.gain_pretraining)]
                 rows.append(["all" if seed is None else str(seed), name, *gains])
     return markdown_table(("seed", "arm", "LLM gain", "gain of pretraining"), rows)
 
@@ -182,7 +184,7 @@ def natives(*reports: CommittedReport) -> str:
         baseline = best_baseline(run, task)
         name = f"`{run.run['suite']['id']}`" + (f", {task}" if len(run.tasks) > 1 else "")
         pair = [_named_estimate(run, arm) for arm in (native, baseline)]
-        rows.append([name, _error(run), *pair, _further_metrics(native, baseline)])
+        rows.append([name, error_name(run), *pair, _further_metrics(native, baseline)])
     header = ("suite", "error", "native model [95 %]", "best baseline [95 %]", "further metrics (baseline)")
     return markdown_table(header, rows)
 
@@ -220,7 +222,7 @@ def _format_gain(gain: Gain | None, run: RunResults) -> str:
     return f"{format_gain(gain.value, relative=run.relative)} {span}"
 
 
-def _gain_over(gain: Gain | None, run: RunResults) -> str:
+def gain_over(gain: Gain | None, run: RunResults) -> str:
     """A gain with its interval and reference: `+0.2 % [−2.5, +3.1] over none`."""
     return MISSING if gain is None else f"{_format_gain(gain, run)} over {gain.vs}"
 
@@ -243,7 +245,7 @@ def task_gains(*reports: CommittedReport) -> list[TaskGains]:
         verdict = compute_verdict(run, task)
         arm, words = verdict.llm_arm, _VERDICTS.get(verdict.outcome, verdict.outcome)
         both = (arm.gain_best, arm.gain_pretraining) if arm else (None, None)
-        rows.append(TaskGains(_label(run, task), run.relative, *both, verdict=words))
+        rows.append(TaskGains(task_label(run, task), run.relative, *both, verdict=words))
     return rows
 
 
@@ -251,13 +253,14 @@ def _tasks(reports: Sequence[CommittedReport]) -> Iterable[tuple[RunResults, str
     return ((run, task) for report in reports for run, task in report.tasks)
 
 
-def _label(run: RunResults, task: str) -> str:
+def task_label(run: RunResults, task: str) -> str:
     """The task of a suite in words: its kind of data, and its title without the name of the list it belongs to."""
     title = str(run.run["suite"]["title"]).split(": ")[-1]
     return f"{run.kind}: {title}" + (f", {task}" if len(run.tasks) > 1 else "")
 
 
-def _error(run: RunResults) -> str:
+def error_name(run: RunResults) -> str:
+    """The primary metric with its unit."""
     unit = metric_unit(run.primary, run.unit_of(run.primary))
     return metric_name(run.primary) + (f" in {unit}" if unit else "")
 
