@@ -279,7 +279,8 @@ class WindowSettings(Settings):
 class TrainingSettings(Settings):
     """The training windows that predictors are fitted on. share: of all of them; each seed draws others.
 
-    With a share below 1, predictors are fitted once for each seed; those that are trained by gradient descent take all.
+    With a share below 1, predictors are fitted once for each seed. The windows of a share are among those of a larger
+    one; the warm-up of the encoder, scalers and the base rule (`skip`) see no others.
     """
 
     share: float = Field(1.0, gt=0, le=1)

@@ -47,9 +47,12 @@ def _is_measured(inputs: Inputs, predictor: PredictorSettings) -> bool:
 
 def _step_seconds(inputs: Inputs, arms: ArmTraining, predictor: PredictorSettings) -> float:
     """The second of three steps on the first windows: the first one also makes what later ones find made."""
-    job, size = inputs.jobs(predictor)[0], min(inputs.budget.batch, len(inputs.train))
-    windows = inputs.train.select(range(size))
-    preprocessor = arms.training.preprocessor
+    job = inputs.jobs(predictor)[0]
+    train = inputs.training_windows(job.seed)
+    size = min(inputs.budget.batch, len(train))
+    windows = train.select(range(size))
+    training = arms.training.of(job.seed)
+    preprocessor = training.preprocessor
     batch = preprocessor.collate(windows, with_instructions=predictor.family == "soft")
     ended: list[float] = []
     fit(
@@ -57,7 +60,7 @@ def _step_seconds(inputs: Inputs, arms: ArmTraining, predictor: PredictorSetting
         batch,
         batch.take(range(1)),
         Budget(steps=3, batch=size, lr=inputs.budget.lr[0], evaluations=1),
-        objective=arms.training.objective,
+        objective=training.objective,
         seed=job.seed,
         on_step=lambda step: ended.append(time.perf_counter()),
     )

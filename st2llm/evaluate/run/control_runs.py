@@ -237,7 +237,9 @@ def _reuse_encoders(study: Study, store: RunStore, control: Study, folder: RunSt
         if path.exists():
             continue
         warm = study.trained.arms.initial_encoder(seed, store) or {}
-        fresh = EncoderWithHead(control.trained.arms.training.blueprint(), seed=seed).encoder.state_dict()
+        fresh = EncoderWithHead(
+            control.trained.arms.training.of(seed).blueprint(), seed=seed
+        ).encoder.state_dict()
         state = {name: fresh[name] if name.endswith("notes.weight") else warm[name] for name in warm}
         content = save({name: tensor.contiguous() for name, tensor in state.items()})
         write_atomically(path, partial(Path.write_bytes, data=content))

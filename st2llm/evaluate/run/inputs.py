@@ -124,20 +124,27 @@ class Inputs:
         )
 
     def training_windows(self, seed: int) -> TrainingWindows:
-        """The training windows that a seed draws: all of them, or the suite's share, in the order of time."""
-        share = self.suite.train.share
+        """The training windows that a seed draws: all of them, or the suite's share, in the order of time.
+
+        The windows of a share are among those that the same seed draws for a larger one. Raises ConfigError for a share
+        without a single window.
+        """
+        share, windows = self.suite.train.share, len(self.train)
         if share == 1:
             return self.train
-        count = max(1, round(share * len(self.train)))
-        drawn = np.random.default_rng([_DRAW, seed]).choice(len(self.train), count, replace=False)
+        if not (count := round(share * windows)):
+            raise ConfigError(
+                f"{self.suite.id}: train.share {share:g} of {windows} training windows is none. Give at least "
+                f"{0.5 / windows:.2g}, or ask for windows with a smaller stride."
+            )
+        drawn = np.random.default_rng([_DRAW, seed]).permutation(windows)[:count]
         return self.train.select(sorted(drawn.tolist()))
 
-    @property
-    def refit_windows(self) -> TrainingWindows | None:
+    def refit_windows(self, seed: int) -> TrainingWindows | None:
         """Training and validation windows, which rules and arms are fitted on again for test; None without `refit`."""
         if self.suite.budget is None or not self.suite.budget.refit:
             return None
-        return self.train.with_validation(self.validation)
+        return self.training_windows(seed).with_validation(self.validation)
 
     def test_windows(self, predictor: PredictorSettings) -> HeldOutWindows:
         """The test windows of a predictor: all selected ones, or as many as it sets."""

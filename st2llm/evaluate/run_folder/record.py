@@ -22,6 +22,7 @@ _LATER_KEYS = (
     "validation_cost",
     "told",
     "training",
+    "train_windows",
     "text_features",
 )
 """Keys that records of earlier versions lack; written where they have a value."""
@@ -125,7 +126,8 @@ class Record:
     validation_n: pairs of validation window and place that it answered. best_on_validation: whether it is the best arm
     on validation of those with pretrained weights, or of those without; None without a validation score.
     told: how many of the visible values the prompts of a text arm state one by one: values, visible, share (means over
-    prompts). training: of a trained arm, see `describe_training`; means over seeds. validation_cost: what the answers
+    prompts). training: of a trained arm, see `describe_training`; means over seeds. train_windows: how many a
+    predictor was fitted on; None where it is not fitted here. validation_cost: what the answers
     of a text arm on validation windows cost, which `cost` leaves out.
     gain_trained: the gain over the best trained arm without pretrained LLM weights, where another arm is the reference
     of gain_best. text_features: of a predictor that reads texts by a ridge regression, which features. gain_text: its
@@ -161,6 +163,7 @@ class Record:
     validation_cost: Mapping[str, float | int | None] | None = None
     told: Mapping[str, float] | None = None
     training: Mapping[str, Any] | None = None
+    train_windows: int | None = None
     gain_best: Gain | None = None
     gain_pretraining: Gain | None = None
     gain_trained: Gain | None = None

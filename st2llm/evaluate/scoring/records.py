@@ -258,6 +258,7 @@ def _record(
         validation_cost=first.get("validation_cost"),
         told=first.get("told"),
         training=_mean_training([r["training"] for r in results if r.get("training")]),
+        train_windows=first.get("train_windows"),
         gain_best=best,
         gain_pretraining=pretraining,
         gain_trained=gain_over_trained(arms, table, choices, name, seed),

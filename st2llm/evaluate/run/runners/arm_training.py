@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from st2llm.config.model import FROZEN, LLM_BACKBONES
-from st2llm.config.predictors import PredictorSettings
+from st2llm.config.predictors import PredictorSettings, TrainingSettings
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
@@ -18,7 +18,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run.data_summary import data_sha256
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.job import Job
-from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
+from st2llm.evaluate.run.runners.training_inputs import SeededTraining, TrainingInputs
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import LanguageModel, require_local
 from st2llm.model import checkpoint
@@ -50,7 +50,7 @@ class ArmTraining:
     Raises ConfigError where the data of the encoder's warm-up are of another kind, or hold values of the test part.
     """
 
-    def __init__(self, inputs: Inputs, training: TrainingInputs) -> None:
+    def __init__(self, inputs: Inputs, training: SeededTraining) -> None:
         self.inputs, self.training = inputs, training
         self._trained: dict[str, TrainedArm] = {}
         if (
@@ -97,7 +97,8 @@ class ArmTraining:
 
     def untrained(self, job: Job, batch: Batch) -> Arm:
         """The arm of a job before any training, also of its encoder. batch: some windows, for the norm of prompts."""
-        arm = self._build(job, None, self._language_model(job), self.training.blueprint())
+        blueprint = self.training.of(job.seed).blueprint()
+        arm = self._build(job, None, self._language_model(job), blueprint)
         _fit_prompt_norm(arm, job, batch)
         return arm
 
@@ -117,14 +118,15 @@ class ArmTraining:
         steps = max(1, curve.best_step)
         reporter.start(f"{job.key} with validation", steps)
         budget = replace(self._budget(curve.lr), stop=steps, patience=None)
-        last = data.take(range(preprocessor.rows(len(inputs.train), len(inputs.train[0].place)), len(data)))
+        first = preprocessor.rows(len(inputs.training_windows(job.seed)), len(inputs.train[0].place))
+        last = data.take(range(first, len(data)))
         fit(fresh, data, last, budget, objective=training.objective, seed=job.seed, on_step=reporter.update)
         return fresh
 
     def _stack_of(self, job: Job, rates: Sequence[float], store: RunStore) -> list[Job]:
-        """The jobs that are trained together: not those of seeds that draw their own random weights or documents."""
+        """The jobs that are trained together: not those of seeds that draw their own weights, documents or windows."""
         own = job.predictor.backbone == "llm-random" or job.predictor.set.documents == "shuffled"
-        if len(rates) > 1 or own:
+        if len(rates) > 1 or own or not self.training.shares_windows:
             return [job]
         return [each for each in self.inputs.jobs(job.predictor) if store.finished(each.key) is None]
 
@@ -159,14 +161,15 @@ class ArmTraining:
         return TrainedArm(tuple(fits), *best)
 
     def _fit(self, label: str, members: Sequence[StackMember], *, soft: bool = True) -> list[FitResult]:
-        train, validation = self.training.batches_with_instructions if soft else self.training.batches
+        training = self.training.of(members[0].seed)
+        train, validation = training.batches_with_instructions if soft else training.batches
         self.inputs.reporter.start(label, self.inputs.budget.steps)
         return fit_stack(
             members,
             train,
             validation,
             self._budget(members[0].lr),
-            objective=self.training.objective,
+            objective=training.objective,
             on_step=self.inputs.reporter.update,
         )
 
@@ -191,7 +194,7 @@ class ArmTraining:
         path = self.encoder_path(seed, store)
         if not path.exists():
             self.inputs.reporter.start(f"encoder, seed {seed}", settings.steps)
-        training = self._other_training or self.training
+        training = self._other_training or self.training.of(seed)
         return warm_up_encoder(
             path,
             training.blueprint(),
@@ -218,9 +221,11 @@ class ArmTraining:
                 f"{suite.id} is a suite of kind {suite.kind}, but encoder.warmup.data names {name} of kind {kind}."
             )
         splits = split(data, inputs.task, stride=suite.stride_of(inputs.task), context=suite.split.context)
-        without_predictors = suite.model_copy(update={"predictors": []})
+        without_predictors = suite.model_copy(update={"predictors": [], "train": TrainingSettings()})
         task_data = TaskData(data, inputs.task, splits)
-        return TrainingInputs(Inputs(without_predictors, task_data, inputs.reporter, models=inputs.models))
+        return TrainingInputs(
+            Inputs(without_predictors, task_data, inputs.reporter, models=inputs.models), suite.seeds[0]
+        )
 
     def _language_model(self, job: Job) -> LanguageModel | None:
         """The model of an arm: of its own where it is adapted or random, else the shared one; None for other arms."""
@@ -240,11 +245,12 @@ class ArmTraining:
         like: Arm | None = None,
     ) -> Arm:
         """The untrained arm of a job. like: one of the same frozen model, whose read prompts it uses."""
-        arm = self._build(job, initial, llm, self.training.blueprint())
+        training = self.training.of(job.seed)
+        arm = self._build(job, initial, llm, training.blueprint())
         if like is not None:
             share_prompts([like, arm])
         soft = job.predictor.family == "soft"
-        _fit_prompt_norm(arm, job, self.training.batches_with_instructions[0] if soft else None)
+        _fit_prompt_norm(arm, job, training.batches_with_instructions[0] if soft else None)
         return arm
 
     def _build(
@@ -274,8 +280,8 @@ class ArmTraining:
             ) from error
 
 
-def describe_training(inputs: Inputs, trained: TrainedArm) -> dict[str, Any]:
-    """What an arm was trained with, the warm-up of the encoder included.
+def describe_training(inputs: Inputs, trained: TrainedArm, *, windows: int) -> dict[str, Any]:
+    """What an arm was trained with, the warm-up of the encoder included. windows: those that it was trained on.
 
     samples_seen: windows that the encoder and the arm were trained on, each time counted. epochs: the same as a
     multiple of the training windows, without a warm-up on other data. refit: whether the arm was then trained once
@@ -292,7 +298,7 @@ def describe_training(inputs: Inputs, trained: TrainedArm) -> dict[str, Any]:
         "batch": budget.batch,
         "lr_candidates": list(budget.lr),
         "samples_seen": warm + own,
-        "epochs": here / len(inputs.train),
+        "epochs": here / windows,
         "refit": budget.refit,
     }
 

@@ -51,10 +51,12 @@ def predict_job(
 def fit_and_predict(inputs: Inputs, job: Job, fit: Callable[[TrainingWindows], Predictor]) -> Outcome:
     """The outcome of a job whose predictor is fitted at once; with `budget.refit`, on the windows of refitted arms."""
     with Meter() as fitting:
-        predictor, more = fit(inputs.training_windows(job.seed)), inputs.refit_windows
+        train, more = inputs.training_windows(job.seed), inputs.refit_windows(job.seed)
+        predictor = fit(train)
         refitted = predictor if more is None else fit(more)
     outcome = predict_job(inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)
-    return replace(outcome, fitted_on=inputs.fitted_on["train" if more is None else "both"])
+    result = {**outcome.result, "train_windows": len(train)}
+    return replace(outcome, result=result, fitted_on=inputs.fitted_on["train" if more is None else "both"])
 
 
 def prediction_table(

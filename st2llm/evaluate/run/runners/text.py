@@ -117,7 +117,7 @@ class TextRunner:
             )
         else:
             model = inputs.models.of(predictor)
-        options = prompt_options(predictor, model, inputs.train, seed=job.seed)
+        options = prompt_options(predictor, model, inputs.training_windows(job.seed), seed=job.seed)
         run = run_text(job, model, without_truth(test), options=options, reporter=inputs.reporter)
         result: dict[str, Any] = {
             # Computed when the run is scored, since the predictions of rules replace unreadable answers.

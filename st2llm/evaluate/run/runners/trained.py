@@ -8,7 +8,7 @@ from st2llm.evaluate.run.job import Job, Outcome, shown_documents
 from st2llm.evaluate.run.runners.arm_checkpoint import save_arm
 from st2llm.evaluate.run.runners.arm_training import ArmTraining, TrainedArm, describe_training
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
-from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
+from st2llm.evaluate.run.runners.training_inputs import SeededTraining, TrainingInputs
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.predict.arm import ArmPredictor
@@ -33,18 +33,21 @@ class TrainedRunner:
         """The training of the arms that are shown these documents; all of them share the encoder's warm-up."""
         if shown not in self._arms:
             inputs = self.inputs.showing(shown)
-            self._arms[shown] = ArmTraining(inputs, TrainingInputs(inputs))
+            self._arms[shown] = ArmTraining(inputs, SeededTraining(inputs))
         return self._arms[shown]
 
     def run(self, job: Job, store: RunStore) -> Outcome:
         arms = self._training_of(shown_documents(job))
-        training, inputs = arms.training, arms.inputs
-        preprocessor, budget = training.preprocessor, inputs.budget
+        training, inputs = arms.training.of(job.seed), arms.inputs
         trained = arms.train(job, store)
         chosen, arm = trained.chosen, trained.arm
         soft = job.predictor.family == "soft"
         predictor = ArmPredictor(
-            job.predictor.name, arm, preprocessor, with_instructions=soft, batch_size=budget.batch
+            job.predictor.name,
+            arm,
+            training.preprocessor,
+            with_instructions=soft,
+            batch_size=inputs.budget.batch,
         )
         validation = validation_table(inputs, predictor)
         if (refitted := training.refitted) is not None:
@@ -58,7 +61,8 @@ class TrainedRunner:
             "converged": chosen.curve.converged,
             "training_state": chosen.curve.outcome,
             "lr": chosen.curve.lr,
-            "training": describe_training(inputs, trained),
+            "training": describe_training(inputs, trained, windows=len(training.train)),
+            "train_windows": len(training.train),
             "encoder_sha256": arm.shared_sha256,
             "cost": _cost(training, trained, test, meter, soft=soft).to_json(),
             "curves": [

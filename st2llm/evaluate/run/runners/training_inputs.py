@@ -1,4 +1,4 @@
-"""What all trained arms of a task share: preprocessor, batches, objective and blueprint, made once."""
+"""What all trained arms of a task and seed share: preprocessor, batches, objective and blueprint, made once."""
 
 from functools import cached_property
 
@@ -23,24 +23,25 @@ from st2llm.types import TrainingWindows
 
 
 class TrainingInputs:
-    """Fitted on first use, on the training windows of `inputs`; `refitted` on those and the validation windows."""
+    """Fitted on first use, on the training windows that a seed draws; `refitted` on those and on validation windows."""
 
     def __init__(
         self,
         inputs: Inputs,
+        seed: int,
         train: TrainingWindows | None = None,
         *,
         first: "TrainingInputs | None" = None,
     ) -> None:
-        self.inputs = inputs
-        self.train = inputs.train if train is None else train
+        self.inputs, self.seed = inputs, seed
+        self.train = inputs.training_windows(seed) if train is None else train
         self._first = first
 
     @cached_property
     def refitted(self) -> "TrainingInputs | None":
         """What arms are trained with again, of the same sizes; None without `budget.refit`."""
-        windows = self.inputs.refit_windows
-        return None if windows is None else TrainingInputs(self.inputs, windows, first=self)
+        windows = self.inputs.refit_windows(self.seed)
+        return None if windows is None else TrainingInputs(self.inputs, self.seed, windows, first=self)
 
     @cached_property
     def preprocessor(self) -> Preprocessor:
@@ -59,18 +60,18 @@ class TrainingInputs:
     @cached_property
     def batches(self) -> tuple[Batch, Batch]:
         """Training and validation windows without instructions, as primitive arms take them."""
-        return collate_for_training(self.preprocessor, self.inputs.train, self.inputs.validation)
+        return collate_for_training(self.preprocessor, self.train, self.inputs.validation)
 
     @cached_property
     def batches_with_instructions(self) -> tuple[Batch, Batch]:
         """The same with the instruction of each window, as soft arms take them."""
         train, validation = self.batches
         add = self.preprocessor.with_instructions
-        return add(train, self.inputs.train), add(validation, self.inputs.validation)
+        return add(train, self.train), add(validation, self.inputs.validation)
 
     @cached_property
     def objective(self) -> Objective:
-        scale = self.preprocessor.error_scale(self.inputs.train[0])
+        scale = self.preprocessor.error_scale(self.train[0])
         return objective_of_task(self.shape, scale, squared=self.inputs.budget.loss == "squared")
 
     @property
@@ -85,3 +86,21 @@ class TrainingInputs:
         if suite.llm is not None and not suite.llm.name.startswith(PREFIX):
             model = require_local(self.inputs.models.of())
         return make_blueprint(self.shape, self.train[0], settings, llm=model, up=suite.up)
+
+
+class SeededTraining:
+    """The training inputs of each seed: one object for all seeds where they train on all windows.
+
+    Where the suite trains on a share, those of one seed are kept at a time, because each has batches of its own.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self.shares_windows = inputs.suite.train.share == 1
+        self._kept: tuple[int, TrainingInputs] | None = None
+
+    def of(self, seed: int) -> TrainingInputs:
+        """The training inputs of a seed. Raises ConfigError for a share without a single window."""
+        if self._kept is None or (self._kept[0] != seed and not self.shares_windows):
+            self._kept = seed, TrainingInputs(self.inputs, seed)
+        return self._kept[1]

@@ -138,8 +138,3 @@ def test_settings_that_do_not_go_together_are_refused(card, changes, message):
     with pytest.raises((ConfigError, ValueError)) as raised:
         Suite.model_validate(tiny_suite.rules(card, predictors=[words]))
     assert message in str(raised.value)
-
-
-def test_training_windows_are_not_drawn_for_arms_that_gradient_descent_trains(card):
-    with pytest.raises(ValueError, match="Leave one of them out"):
-        Suite.model_validate(tiny_suite.small(card, train={"share": 0.5}))
