@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from st2llm.cli import checks, comparison, data, environment, ladder, listing, prompts, records, training
+from st2llm.cli import checks, comparison, data, environment, listing, prompts, records, series, training
 from st2llm.cli.terminal import Verbosity, use_verbosity, visible
 from st2llm.errors import St2llmError
 
@@ -20,12 +20,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (prompts, training, comparison, ladder, records, checks, environment):
+for group in (prompts, training, comparison, series, records, checks, environment):
     app.add_typer(group.app)
 app.add_typer(data.app, name="data")
 app.add_typer(listing.app, name="list")
 
-_RESUMABLE = ("compare", "ladder", "calibrate", "pretrain", "align", "finetune", "instruct")
+_RESUMABLE = ("compare", "ladder", "curve", "calibrate", "pretrain", "align", "finetune", "instruct")
 """Commands that `--resume` continues."""
 _VERBOSITY: dict[str, Verbosity] = {
     "--quiet": "quiet",

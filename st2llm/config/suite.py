@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from st2llm import config, metrics, recipes, tasks
 from st2llm.config import Settings, catalog
 from st2llm.config.catalog import EXTERNAL_MODELS, RULES
+from st2llm.config.curve import CurveSettings
 from st2llm.config.model import LLMSettings, Projection, Skip
 from st2llm.config.paths import resolve_paths
 from st2llm.config.predictors import (
@@ -49,7 +50,8 @@ class Suite(Settings):
     all trained predictors start from, and its heads where the shapes agree. seeds: a predictor is trained once for
     each. train, windows, validation: the training, test and validation windows that are used. primary_metric: of gains
     and selection; by default the usual metric of the task, or `mae_scaled` where the units of channels differ;
-    `mae[NAME]` is of one channel. limit: test windows at most.
+    `mae[NAME]` is of one channel. limit: test windows at most. curve: what `st2llm curve` varies. quick: settings by
+    dotted key that its `--quick` changes.
     """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"lora": "adapt"}
@@ -86,6 +88,8 @@ class Suite(Settings):
     limit: int | None = Field(None, ge=1)
     groups: GroupSettings | None = None
     """Two groups of predictors whose best ones are compared."""
+    curve: CurveSettings | None = None
+    quick: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -179,12 +183,6 @@ class Suite(Settings):
         self._check_objectives([p for p in trained if p.set.objectives is not None])
         if trained and self.budget is None:
             raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
-
-        if trained and self.train.share < 1:
-            raise ValueError(
-                f"train.share draws training windows for rules and predictors with text features, but "
-                f"{trained[0].name!r} is trained by gradient descent on all. Leave one of them out"
-            )
 
     def _check_objectives(self, predictors: list[PredictorSettings]) -> None:
         refit = self.budget is not None and self.budget.refit

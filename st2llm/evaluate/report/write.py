@@ -49,11 +49,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = table_cell
     return environment
 
 
-def _cell(value: object) -> str:
+def table_cell(value: object) -> str:
     """Text from outside (answers, cards), escaped for a Markdown table cell."""
     text = " ".join(str(value).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

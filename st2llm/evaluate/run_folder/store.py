@@ -42,7 +42,7 @@ def write_predictions(path: Path, frame: pd.DataFrame, fitted_on: FittedOn) -> N
     write_atomically(path, lambda file: pq.write_table(table, file))
 
 
-_MAY_CHANGE = {"predictors", "title", "demo", "bootstrap"}
+_MAY_CHANGE = {"predictors", "title", "demo", "bootstrap", "curve", "quick"}
 """Keys of a suite that may change before a run is resumed, because no finished arm depends on them."""
 _SAME = ("data_sha256", "side_sha256", "split_sha256", "warmup_data_sha256", "init_from_sha256", "faults")
 """Keys of run.json that must be the same where a run is resumed."""

@@ -1,10 +1,11 @@
-"""The options of `st2llm ladder` reach the ladder."""
+"""The options of `st2llm ladder` and `st2llm curve` reach what they run."""
 
 from pathlib import Path
 
 import pytest
 from support.command_line import run_cli
 
+from st2llm.evaluate.curve import run as curve_run
 from st2llm.evaluate.ladder import climb
 
 
@@ -39,3 +40,18 @@ def test_a_ladder_without_models_or_with_an_unknown_option_is_a_usage_error(word
     done = run_cli("ladder", *words)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_every_option_of_a_curve_arrives(monkeypatch):
+    seen = {}
+
+    def record(suite, **options):
+        seen.update(options, suite=suite)
+        raise _StopError
+
+    monkeypatch.setattr(curve_run, "curve", record)
+    words = "curve town --data d --llm m --out o --resume --quick --set budget.steps=7 --quiet"
+    run_cli(*words.split())
+    overrides = seen.pop("overrides")
+    assert (overrides.data, overrides.llm, overrides.settings) == ("d", "m", {"budget.steps": 7})
+    assert seen == {"suite": "town", "out": Path("o"), "quick": True, "resume": True, "progress": False}

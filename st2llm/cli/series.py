@@ -1,4 +1,4 @@
-"""`st2llm ladder`: one suite with several language models."""
+"""One suite run several times: with several language models (`ladder`), for values of a setting (`curve`)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -57,3 +57,40 @@ def ladder(
     for line in report.needs:
         typer.echo(f"7 billion parameters, {line}")
     typer.echo(f"Report: {report.page}")
+
+
+@app.command(epilog=example("st2llm curve questions/data-efficiency-graph --quick --out runs/curve"))
+def curve(
+    suite: SuiteName,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME|CARD", help="Replace the data set of the suite.")
+    ] = None,
+    llm: Annotated[
+        str | None, typer.Option("--llm", metavar="NAME", help="Replace the language model of the suite.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder of the curve; default runs/curve-<suite>."),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Run the quick form of the suite; its report says what it cannot show."),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the curve in --out; finished arms are kept.")
+    ] = False,
+    changes: Changes = None,
+) -> None:
+    """Run a suite for each value of a setting, and draw error and gains; the report begins with an answer."""
+    from st2llm.evaluate.curve.run import curve as run
+    from st2llm.evaluate.run.plan import Overrides
+    from st2llm.train.recipes import parse_overrides
+
+    overrides = Overrides(data=data, llm=llm, settings=parse_overrides(changes or []))
+    folder = out or Path("runs") / f"curve-{Path(suite).stem}"
+    for report in run(
+        suite, out=folder, overrides=overrides, quick=quick, resume=resume, progress=not is_quiet()
+    ):
+        for line in report.answers:
+            typer.echo(line)
+        typer.echo(f"Report: {report.page}")

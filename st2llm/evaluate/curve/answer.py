@@ -1,0 +1,141 @@
+"""The answer of a curve: one sentence with its interval and the range that it holds for."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from st2llm.evaluate.curve.pairs import Pair, mean_validation
+from st2llm.evaluate.curve.rows import CurveRow, by_predictor
+from st2llm.evaluate.report.formats import format_gain, format_gain_interval, metric_name
+from st2llm.evaluate.run_folder.record import Gain
+from st2llm.metrics import is_higher_better
+
+PATHS = {"primitive": "native", "random": "random-weights", "soft": "transferred", "text": "prompted"}
+"""What the role of an arm is called in an answer."""
+
+
+def answer(rows: Sequence[CurveRow], pairs: Sequence[Pair]) -> str:
+    """The first line of a report: what the first pair shows along the axis, else how the best arm changes."""
+    arms, (axes, span) = by_predictor(rows), describe_range(rows)
+    if pairs and pairs[0].crossing is not None:
+        return f"{_crossing_sentence(pairs[0], arms, axes)} {_range_sentence(rows, span)}"
+    if pairs:
+        return f"{_pair_sentence(pairs[0], arms)} {_range_sentence(rows, span)}"
+    return f"{_change_sentence(arms)} {_range_sentence(rows, span)}"
+
+
+def describe_range(rows: Sequence[CurveRow]) -> tuple[str, str]:
+    """The axes, and their values from the first to the last."""
+    axes = list(rows[0].at)
+    spans = []
+    for axis in axes:
+        values = list(dict.fromkeys(str(row.at[axis]) for row in rows))
+        spans.append(f"{axis} from {values[0]} to {values[-1]} ({len(values)} values)")
+    return " and ".join(axes), ", ".join(spans)
+
+
+def crossing_text(pair: Pair) -> str:
+    """Where one of a pair overtakes the other, with its interval: `0.08 (0.03 to beyond 1)`."""
+    crossing = pair.crossing
+    if crossing is None:
+        return "the axis has no numbers"
+    where = "none in the range" if crossing.value is None else f"{crossing.value:.3g}"
+    if crossing.low is None or crossing.high is None:
+        return f"{where} (too few blocks for an interval)"
+    return f"{where} ({_end(crossing.low, pair)} to {_end(crossing.high, pair)})"
+
+
+def gain_text(gain: Gain, *, relative: bool) -> str:
+    """A gain with its interval."""
+    return f"{format_gain(gain.value, relative=relative)} {format_gain_interval(gain.low, gain.high)}".strip()
+
+
+def _crossing_sentence(pair: Pair, arms: Mapping[str, list[CurveRow]], axis: str) -> str:
+    crossing = pair.crossing
+    ahead, behind = _named(pair.overtakes, arms), _named(pair.overtaken, arms)
+    if crossing is not None and crossing.value is not None:
+        interval = (
+            "without an interval, of too few blocks"
+            if crossing.low is None or crossing.high is None
+            else f"95 % interval {_end(crossing.low, pair)} to {_end(crossing.high, pair)}"
+        )
+        start = f"{ahead} overtakes {behind} at {axis} {crossing.value:.3g} ({interval})"
+    else:
+        start = (
+            f"No crossing in the range: {ahead} has the lower error than {behind} at every value of {axis}"
+        )
+        if is_higher_better(arms[pair.one][0].metric):
+            start = f"No crossing in the range: {ahead} scores above {behind} at every value of {axis}"
+        start += _doubt(pair)
+    return f"{start}; {_ends(pair, arms)}."
+
+
+def _doubt(pair: Pair) -> str:
+    """How many of the gains are told apart from none."""
+    clear = sum(1 for gain in pair.gains if _excludes_zero(gain))
+    return "" if clear == len(pair.gains) else f", told apart at {clear} of {len(pair.gains)}"
+
+
+def _pair_sentence(pair: Pair, arms: Mapping[str, list[CurveRow]]) -> str:
+    clear = sum(1 for gain in pair.gains if _excludes_zero(gain) and gain.value > 0)
+    worse = sum(1 for gain in pair.gains if _excludes_zero(gain) and gain.value < 0)
+    return (
+        f"{_named(pair.one, arms)} is better than {_named(pair.other, arms)} at {clear} of {len(pair.gains)} points "
+        f"and worse at {worse}, by 95 % intervals; {_ends(pair, arms)}."
+    )
+
+
+def _ends(pair: Pair, arms: Mapping[str, list[CurveRow]]) -> str:
+    relative = not is_higher_better(arms[pair.one][0].metric)
+    first, last = (gain_text(pair.gains[i], relative=relative) for i in (0, -1))
+    return (
+        f"the gain of {pair.one} over {pair.other} is {first} at {_value(pair.values[0])} and {last} at "
+        f"{_value(pair.values[-1])}"
+    )
+
+
+def _change_sentence(arms: Mapping[str, list[CurveRow]]) -> str:
+    """How the predictor that is best on validation changes from the first point to the last."""
+    name = min(arms, key=lambda name: mean_validation(arms[name]))
+    last = arms[name][-1]
+    relative = not is_higher_better(last.metric)
+    metric = metric_name(last.metric)
+    if last.change is None:
+        return f"{name} is best on validation over all points; the test windows differ, so no change is told."
+    return (
+        f"Of {len(arms)} predictors {name} is best on validation over all points; from the first to the last its "
+        f"{metric} improves by {gain_text(last.change, relative=relative)} (a negative number is a loss)."
+    )
+
+
+def _range_sentence(rows: Sequence[CurveRow], span: str) -> str:
+    first = rows[0]
+    seeds = max(len(row.seeds) for row in rows)
+    quick = ", quick form" if first.quick else ""
+    return (
+        f"Range: {span}; {first.suite}, {first.task}, {metric_name(first.metric)} on {max(r.windows for r in rows)} "
+        f"test windows, {seeds} {'seed' if seeds == 1 else 'seeds'}{quick}."
+    )
+
+
+def _named(name: str, arms: Mapping[str, list[CurveRow]]) -> str:
+    row = arms[name][0]
+    kind = PATHS.get(row.role)
+    return f"{name} ({kind})" if kind and row.trained else name
+
+
+def _excludes_zero(gain: Gain) -> bool:
+    return gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)
+
+
+def _end(end: float, pair: Pair) -> str:
+    crossing = pair.crossing
+    if math.isfinite(end) or crossing is None:
+        return f"{end:.3g}"
+    return f"below {crossing.first:g}" if end < 0 else f"beyond {crossing.last:g}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

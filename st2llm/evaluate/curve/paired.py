@@ -1,0 +1,88 @@
+"""Scores of all points side by side: gains between points, and of one predictor over another at every point."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from st2llm.config.suite import Suite
+from st2llm.evaluate.curve.points import Point
+from st2llm.evaluate.run_folder.reading import read_record, read_table
+from st2llm.evaluate.run_folder.record import Gain
+from st2llm.evaluate.scoring.gains.gain import UNORDERED_BLOCKS, Scores
+from st2llm.evaluate.scoring.gains.influence import gain_influence
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """The scores of one task at all points of a curve; `name` at point i is `name@i` in the table.
+
+    suites: of the points, as their runs hold them, with the primary metric of the data.
+    """
+
+    suites: tuple[Suite, ...]
+    table: Scores
+
+    @property
+    def metric(self) -> str:
+        return self.suites[0].primary_metric
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether blocks are in the order of time."""
+        return self.table.block not in UNORDERED_BLOCKS
+
+    def change(self, name: str, point: int) -> Gain | None:
+        """The gain of a predictor at a point over itself at the first one; None on other test windows."""
+        return self.gain((name, point), (name, 0))
+
+    def gain(self, one: tuple[str, int], other: tuple[str, int]) -> Gain | None:
+        """The gain of one predictor at a point over another; None where they answered other windows."""
+        better, reference = (f"{name}@{point}" for name, point in (one, other))
+        if not self._same_windows([better, reference]):
+            return None
+        return self.table.gain(self.metric, better, reference)
+
+    def influence(self, name: str, reference: str, point: int) -> Float64[np.ndarray, "seed block"] | None:
+        """Influence values of a gain at a point; None where the two share no windows or seeds."""
+        one, other = f"{name}@{point}", f"{reference}@{point}"
+        if not self._same_windows([one, other]):
+            return None
+        samples = sorted(self.table.samples(one))
+        seeds = sorted({*self.table.seeds(one)} | {*self.table.seeds(other)})
+        totals = [self.table.totals(arm, samples).repeated(max(len(seeds), 1)) for arm in (one, other)]
+        return gain_influence(self.metric, *totals) if totals[0].shape == totals[1].shape else None
+
+    def _same_windows(self, names: Sequence[str]) -> bool:
+        samples = [self.table.samples(name) for name in names]
+        return bool(samples[0]) and samples[0] == samples[1]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The predictors that every point has."""
+        of_points = [{predictor.name for predictor in suite.predictors} for suite in self.suites]
+        shared = set.intersection(*of_points)
+        return tuple(p.name for p in self.suites[0].predictors if p.name in shared)
+
+
+def read_paired(points: Sequence[Point], task: str) -> PairedScores:
+    """The scores of a task from the run folders. Raises DataError where one is damaged."""
+    suites, tables, trained = [], [], set()
+    for i, point in enumerate(points):
+        suite = Suite.model_validate(read_record(point.folder / "run.json", ("config",))["config"])
+        table = read_table(point.folder / "scores.parquet")
+        table = table[table["task"] == task]
+        tables.append(table.assign(predictor=table["predictor"].astype(str) + f"@{i}"))
+        trained |= {f"{p.name}@{i}" for p in suite.predictors if suite.fitted_by_seed(p)}
+        suites.append(suite)
+    first = suites[0]
+    scores = Scores(
+        pd.concat(tables, ignore_index=True),
+        frozenset(trained),
+        str(first.bootstrap.block),
+        first.equivalence_margin,
+    )
+    return PairedScores(tuple(suites), scores)

@@ -1,0 +1,164 @@
+"""The report of a curve: report.md and report.html, whose first line is an answer, results.jsonl and the figure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from st2llm.evaluate.curve.answer import answer, describe_range
+from st2llm.evaluate.curve.figure import draw_curve
+from st2llm.evaluate.curve.paired import PairedScores, read_paired
+from st2llm.evaluate.curve.pairs import Pair, find_pairs
+from st2llm.evaluate.curve.points import CurvePlan
+from st2llm.evaluate.curve.quick_notes import quick_notes
+from st2llm.evaluate.curve.rows import CurveRow, read_rows
+from st2llm.evaluate.curve.tables import Table, tables_of
+from st2llm.evaluate.report.formats import pluralize
+from st2llm.evaluate.report.write import table_cell
+from st2llm.evaluate.run_folder.record import Gain
+from st2llm.evaluate.run_folder.results import RunResults, read_results
+from st2llm.evaluate.run_folder.store import write_json, write_lines
+from st2llm.files import write_atomically
+
+REPORT, FIGURE, ROWS, SUMMARY = "report", "figure", "results.jsonl", "curve.json"
+_TEMPLATES = Path(__file__).with_name("templates")
+_STYLE = Path(__file__).parents[1] / "report" / "templates" / "report.css"
+
+
+@dataclass(frozen=True)
+class CurvePage:
+    """What a report shows, in its order."""
+
+    answer: str
+    title: str
+    axes: str
+    figure: str
+    svg: str
+    tables: tuple[Table, ...]
+    quick: tuple[str, ...]
+    protocol: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CurveReport:
+    """The answers of a curve, one for each task, its rows, and the folder that holds its report."""
+
+    path: Path
+    answers: tuple[str, ...]
+    rows: tuple[CurveRow, ...]
+
+    @property
+    def page(self) -> Path:
+        return self.path / f"{REPORT}.md"
+
+
+def write_curve(plan: CurvePlan) -> CurveReport:
+    """Writes report.md, report.html, results.jsonl, curve.json and the figure (svg, png) from the finished points.
+
+    A suite with several tasks has a figure for each, and one page. Raises DataError where a run folder is damaged.
+    """
+    results = [read_results(point.folder) for point in plan.points]
+    answers, rows, pages, summary = [], [], [], []
+    for number, task in enumerate(results[0].tasks):
+        scores = read_paired(plan.points, task)
+        own = _rows(plan, results, task, scores)
+        pairs = find_pairs(own, scores)
+        figure = FIGURE if number == 0 else f"{FIGURE}-{task}"
+        _draw(plan.root, figure, own, pairs, results[0])
+        answers.append(answer(own, pairs))
+        pages.append(_page(plan, own, pairs, results, figure))
+        summary.append({"task": task, "answer": answers[-1], "pairs": [pair.to_json() for pair in pairs]})
+        rows += own
+    write_lines(plan.root / ROWS, [row.to_json() for row in rows])
+    _write_pages(plan.root, pages)
+    settings = plan.settings.model_dump(mode="json", exclude_none=True)
+    write_json(
+        plan.root / SUMMARY,
+        {"suite": plan.suite.id, "curve": settings, "quick": plan.full is not None, "tasks": summary},
+    )
+    return CurveReport(plan.root, tuple(answers), tuple(rows))
+
+
+def _rows(plan: CurvePlan, results: Sequence[RunResults], task: str, scores: PairedScores) -> list[CurveRow]:
+    rows: list[CurveRow] = []
+    for i, (point, run) in enumerate(zip(plan.points, results, strict=True)):
+        changes: dict[tuple[str, str], Gain] = {}
+        for name in scores.names if i else ():
+            if (gain := scores.change(name, i)) is not None:
+                changes[task, name] = gain
+        read = read_rows(point, run, changes, quick=plan.full is not None)
+        rows += [row for row in read if row.task == task]
+    return rows
+
+
+def _draw(
+    root: Path, name: str, rows: Sequence[CurveRow], pairs: Sequence[Pair], results: RunResults
+) -> None:
+    unit = results.unit_of(results.primary)
+    for suffix in ("svg", "png"):
+        write_atomically(root / f"{name}.{suffix}", partial(draw_curve, rows, pairs, unit, suffix))
+
+
+def _page(
+    plan: CurvePlan,
+    rows: Sequence[CurveRow],
+    pairs: Sequence[Pair],
+    results: Sequence[RunResults],
+    figure: str,
+) -> CurvePage:
+    drawn = (plan.root / f"{figure}.svg").read_text(encoding="utf-8")
+    title = plan.suite.title or plan.suite.id
+    return CurvePage(
+        answer=answer(rows, pairs),
+        title=f"{title}: {rows[0].task}" if len(results[0].tasks) > 1 else title,
+        axes=describe_range(rows)[0],
+        figure=figure,
+        svg=re.sub(r' (?:width|height)="[\d.]+pt"', "", drawn[drawn.index("<svg") :], count=2),
+        tables=tuple(tables_of(rows, pairs, results[0].unit_of(results[0].primary))),
+        quick=tuple(quick_notes(plan)),
+        protocol=tuple(_protocol(plan, rows, results)),
+    )
+
+
+def _protocol(plan: CurvePlan, rows: Sequence[CurveRow], results: Sequence[RunResults]) -> list[str]:
+    first, run = rows[0], results[0].run
+    commits = dict.fromkeys(commit for result in results for commit in result.commits)
+    seconds = sum(float(result.run.get("seconds") or 0.0) for result in results)
+    seeds = ", ".join(str(seed) for seed in plan.suite.seeds)
+    dirty = " with uncommitted changes" if any(result.was_dirty for result in results) else ""
+    return [
+        f"Suite {plan.suite.id}, version {plan.suite.version}; data {plan.suite.data}; task {first.task}; "
+        f"{describe_range(rows)[1]}.",
+        f"{pluralize(len(plan.points), 'point')}, each a run of `st2llm compare` in a folder beside this page, with "
+        f"the seeds {seeds}; results that do not depend on the axis are the same in all points.",
+        f"Intervals are at 95 % over blocks ({plan.suite.bootstrap.block}) and seeds, as those of all gains; a gain "
+        f"without one has fewer than 20 blocks.",
+        f"Commit {', '.join(commits) or 'unknown'}{dirty}; {run['environment'].get('cpu')}; "
+        f"{seconds / 60:.0f} minutes of computing in all points.",
+    ]
+
+
+def _write_pages(root: Path, pages: Sequence[CurvePage]) -> None:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=select_autoescape(["html.j2", "html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = table_cell
+    style = Markup(_STYLE.read_text(encoding="utf-8"))
+    for number, page in enumerate(pages):
+        name = REPORT if number == 0 else f"{REPORT}-{page.figure.removeprefix(f'{FIGURE}-')}"
+        for suffix in ("md", "html"):
+            text = environment.get_template(f"curve.{suffix}.j2").render(page=page, style=style)
+            text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+            write_atomically(root / f"{name}.{suffix}", partial(_write, text=text))
+
+
+def _write(path: Path, *, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,82 @@
+"""What the points of a curve share: results and warmed-up encoders that do not depend on its axes."""
+
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+
+from st2llm.config.predictors import PredictorSettings
+from st2llm.evaluate.curve.points import Point
+from st2llm.evaluate.run.job import job_key
+from st2llm.evaluate.run_folder import resumption
+from st2llm.files import write_atomically
+
+
+def _is_trained(predictor: PredictorSettings) -> bool:
+    return predictor.trained
+
+
+def _needs_llm(predictor: PredictorSettings) -> bool:
+    return predictor.trained or predictor.family == "text" or predictor.text_features == "states"
+
+
+def _is_fitted(predictor: PredictorSettings) -> bool:
+    return not predictor.external
+
+
+_DEPENDS_ON: Mapping[str, Callable[[PredictorSettings], bool]] = {
+    "encoder": _is_trained,
+    "budget.steps": _is_trained,
+    "budget.batch": _is_trained,
+    "budget.lr": _is_trained,
+    "budget.weight_decay": _is_trained,
+    "up": _is_trained,
+    "adapt": _is_trained,
+    "skip": _is_trained,
+    "instruction": _is_trained,
+    "init_from": _is_trained,
+    "llm": _needs_llm,
+    "train": _is_fitted,
+}
+"""Which predictors depend on a setting; on all others, such as tasks and windows, all depend."""
+_KEEPS_ENCODER = ("budget.steps", "budget.batch", "budget.lr", "budget.weight_decay", "up", "adapt", "llm")
+"""Settings that the warm-up of the encoder does not depend on."""
+
+
+def share(first: Point, point: Point) -> None:
+    """Copies into the run of a point what another point has finished and the axes do not change.
+
+    An encoder is copied where the warm-up does not depend on what differs between the two.
+    """
+    changed = [axis for axis, value in point.at.items() if value != first.at[axis]]
+    for key in shared_keys(point, changed):
+        resumption.copy(first.folder, key, point.folder)
+    if all(_covers(_KEEPS_ENCODER, axis) for axis in changed):
+        _copy_encoders(first, point)
+
+
+def shared_keys(point: Point, changed: Collection[str]) -> list[str]:
+    """The keys of the jobs that do not depend on the changed settings."""
+    suite = point.suite
+    kept = [p for p in suite.predictors if not any(_depends(p, axis) for axis in changed)]
+    return [
+        job_key(suite, task.name, predictor.name, seed)
+        for task in suite.tasks
+        for predictor in kept
+        for seed in suite.seeds
+    ]
+
+
+def _depends(predictor: PredictorSettings, axis: str) -> bool:
+    known = next((key for key in _DEPENDS_ON if _covers((key,), axis)), None)
+    return True if known is None else _DEPENDS_ON[known](predictor)
+
+
+def _covers(keys: Collection[str], axis: str) -> bool:
+    return any(axis == key or axis.startswith(f"{key}.") for key in keys)
+
+
+def _copy_encoders(first: Point, point: Point) -> None:
+    for encoder in (first.folder / "encoder").glob("*.safetensors"):
+        target = point.folder / "encoder" / encoder.name
+        if not target.exists():
+            write_atomically(target, partial(shutil.copyfile, encoder))
