@@ -368,7 +368,7 @@ def test_a_refitted_arm_corrects_the_rule_that_is_fitted_on_the_same_windows(
         ruled["validation"], rel=1e-4
     )  # both fitted on training alone
     assert armed["training"]["refit"]
-    training = study.trained.arms.training
+    training = study.trained.arms.training.of(0)
     assert not np.array_equal(training.preprocessor.scaler.mean, training.refitted.preprocessor.scaler.mean)
 
 
