@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from st2llm.cli.completion import complete_data
-from st2llm.cli.options import AsJson, DataName, Llm, example
+from st2llm.cli.options import AsJson, DataName, Llm, Workers, example
 from st2llm.cli.terminal import is_quiet, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -145,11 +145,13 @@ def data_instruct(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the set in --out; finished shards are kept.")
     ] = False,
+    workers: Workers = 1,
 ) -> None:
     """Write prompts with their true answers as a Hugging Face data set for instruction tuning."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from st2llm.commands.instruct import InstructionRequest, parse_part, write_instructions
+    from st2llm.commands.instruct.rows import InstructionRequest, parse_part
+    from st2llm.commands.instruct.shards import write_instructions
 
     request = InstructionRequest(name, tuple(task or ()), count, shard, seed, parse_part(part), budget, llm)
     columns = (
@@ -163,7 +165,11 @@ def data_instruct(
     ) as bar:
         shown = bar.add_task("shards", total=None)
         done = write_instructions(
-            request, out, resume=resume, on_shard=lambda at, of: bar.update(shown, completed=at, total=of)
+            request,
+            out,
+            resume=resume,
+            workers=workers,
+            on_shard=lambda at, of: bar.update(shown, completed=at, total=of),
         )
     left = f", {done.left_out} left out because they have no true answer" if done.left_out else ""
     typer.echo(f"{done.rows} rows in {done.shards} shards ({done.kept} kept){left}: {done.out}")

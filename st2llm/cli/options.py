@@ -21,6 +21,12 @@ SuiteName = Annotated[
         autocompletion=complete_suite,
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers", metavar="N", min=1, help="Processes that write shards, each with its own data."
+    ),
+]
 Llm = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from st2llm.commands.exam import TUNED, UNTUNED, Answerer, examine, prompted_answerer, write
-from st2llm.commands.instruct import InstructionRequest, write_instructions
+from st2llm.commands.instruct.rows import InstructionRequest
+from st2llm.commands.instruct.shards import write_instructions
 from st2llm.config.training import (
     InstructionRecipe,
     SoftTokenRecipe,

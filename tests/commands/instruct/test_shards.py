@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from st2llm.commands import instruct as module
-from st2llm.commands.instruct import SCHEMA, InstructionRequest, parse_part, write_instructions
+from st2llm.commands.instruct import shards as module
+from st2llm.commands.instruct.rows import SCHEMA, InstructionRequest, parse_part
+from st2llm.commands.instruct.shards import write_instructions
 from st2llm.commands.marking import Mark, mark_answer
 from st2llm.commands.prompt import task_for
 from st2llm.data import load_data, split
@@ -141,10 +142,23 @@ def test_a_set_that_broke_off_goes_on_and_ends_as_if_it_had_not(card, tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_killed_run_leaves_whole_shards_and_goes_on(card, tmp_path):
+def test_two_workers_write_the_same_files_as_one(card, tmp_path):
+    write_instructions(_order(card), tmp_path / "one")
+    finished = []
+    done = write_instructions(
+        _order(card), tmp_path / "two", workers=2, on_shard=lambda at, of: finished.append((at, of))
+    )
+    assert (done.rows, done.shards, done.left_out) == (20, 5, 0)
+    assert finished == [(at, 5) for at in range(1, 6)]
+    assert _hashes(tmp_path / "two") == _hashes(tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_killed_run_leaves_whole_shards_and_goes_on(card, tmp_path, workers):
     out = tmp_path / "set"
     code = "import sys; from st2llm.cli import main; main(sys.argv[1:])"
-    order = ["--task", "question-answer", "--count", "600", "--shard", "20"]
+    order = ["--task", "question-answer", "--count", "600", "--shard", "20", "--workers", workers]
     command = [sys.executable, "-c", code, "data", "instruct", str(card), "--out", str(out), *order]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120

@@ -1,32 +1,22 @@
-"""`st2llm data instruct`: instruction sets, prompts with their true answers, in shards that a killed run resumes."""
+"""The rows of an instruction set: prompts with their true answers, each determined by the request and its number."""
 
-import itertools
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from st2llm import tasks
 from st2llm.commands.prompt import task_for
 from st2llm.commands.row_answer import answer_grammar, answer_options, asking_for_what_is_known, fits
-from st2llm.data import load_data, split
-from st2llm.data.windows.coverage import container_provenance
-from st2llm.data.windows.fitted_on import INSTRUCTION_MANIFEST, fitted_on_parts
+from st2llm.data import split
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.evaluate.run_folder.reading import read_json
-from st2llm.evaluate.run_folder.store import write_json
-from st2llm.files import exclusive, remove_temporary, write_atomically
 from st2llm.llm.tokenizer import load_tokenizer
 from st2llm.serialize import questions
 from st2llm.serialize.template.template import Template, load_prompt
 from st2llm.types import Container, Ranking, Sample, SampleSequence, Slot, first_object, seed_from
 
-MANIFEST = INSTRUCTION_MANIFEST
 _NO_TRUTH = ("describe", "anomaly")
 _DRAWS = 8
 """The number of samples that are tried for a row before it is left out for lack of a true answer."""
@@ -94,18 +84,7 @@ class InstructionRequest:
 
 
 @dataclass(frozen=True)
-class InstructionSummary:
-    """The summary of a run. left_out: rows for which no sample had a true answer. kept: shards of earlier runs."""
-
-    out: Path
-    rows: int
-    left_out: int
-    shards: int
-    kept: int
-
-
-@dataclass(frozen=True)
-class _Source:
+class InstructionSource:
     """The samples that the rows of one template are made from."""
 
     template: Template
@@ -114,65 +93,7 @@ class _Source:
     count: int
 
 
-def write_instructions(
-    request: InstructionRequest,
-    out: Path,
-    *,
-    resume: bool = False,
-    on_shard: Callable[[int, int], None] | None = None,
-) -> InstructionSummary:
-    """Writes an instruction set into a folder: `<part>-00000-of-00012.parquet`, ..., and instruct.json.
-
-    A shard is written atomically when it is full; `resume` keeps finished shards, so a killed run continues and ends
-    with the same files. A row depends on the request and its number only. `datasets.load_dataset(str(out))` reads it.
-    on_shard: is called with the number of finished shards and of all shards.
-
-    Raises ConfigError where the folder holds another set, this one without `resume`, or is being written by another
-    process; DataError where the data have no such task, or hold no truth for it.
-    """
-    with exclusive(out):
-        return _write(request, out, resume=resume, on_shard=on_shard)
-
-
-def _write(
-    request: InstructionRequest, out: Path, *, resume: bool, on_shard: Callable[[int, int], None] | None
-) -> InstructionSummary:
-    data = load_data(request.data)
-    sources = _sources(request, data)
-    total = sum(source.count for source in sources)
-    shards = -(-total // request.shard)
-    _claim(request, out, data, sources, resume=resume)
-    kept, left_out, rows = 0, 0, 0
-    for shard in range(shards):
-        path = out / f"{request.part}-{shard:05d}-of-{shards:05d}.parquet"
-        span = range(shard * request.shard, min((shard + 1) * request.shard, total))
-        if path.is_file():
-            kept, rows = kept + 1, rows + pq.read_metadata(path).num_rows
-            left_out += len(span) - pq.read_metadata(path).num_rows
-        else:
-            shard_rows = [row for number in span if (row := _row(request, data, sources, number)) is not None]
-            table = pa.Table.from_pylist(shard_rows, schema=SCHEMA)
-            _save(table, path)
-            rows, left_out = rows + len(shard_rows), left_out + len(span) - len(shard_rows)
-        if on_shard is not None:
-            on_shard(shard + 1, shards)
-    if not rows:
-        raise DataError(
-            f"{first_object(data).name}: none of {total} rows has a true answer. Take another --task, or data that "
-            f"hold one."
-        )
-    samples = itertools.chain.from_iterable(source.part for source in sources)
-    covers = fitted_on_parts({request.part: samples}, container_provenance(data)).to_json()
-    done = {"rows": rows, "left_out": left_out, "covers": covers, "done": True}
-    write_json(out / MANIFEST, read_json(out / MANIFEST) | done)
-    return InstructionSummary(out, rows, left_out, shards, kept)
-
-
-def _save(table: pa.Table, path: Path) -> None:
-    write_atomically(path, lambda file: pq.write_table(table, file, compression="zstd"))
-
-
-def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
+def instruction_sources(request: InstructionRequest, data: Container) -> list[InstructionSource]:
     kind = first_object(data).kind
     sources = []
     for name in request.templates or _default_templates(data):
@@ -190,7 +111,7 @@ def _sources(request: InstructionRequest, data: Container) -> list[_Source]:
             raise DataError(
                 f"{first_object(data).name} has no {request.part} sample for {task.name}. Choose another --part."
             )
-        sources.append(_Source(template, part, parts.sha256, request.count or len(part)))
+        sources.append(InstructionSource(template, part, parts.sha256, request.count or len(part)))
     return sources
 
 
@@ -215,61 +136,8 @@ def _stride(kind: str, task: tasks.Task) -> int:
     return int(horizon or task.length) if kind in ("graph", "grid") else int(horizon or 1)
 
 
-def _claim(
-    request: InstructionRequest, out: Path, data: Container, sources: Sequence[_Source], *, resume: bool
-) -> None:
-    """Claims the folder for this set. Raises ConfigError where it holds another one."""
-    plan = json.loads(json.dumps(_plan(request, data, sources)))
-    path = out / MANIFEST
-    if not path.is_file():
-        if out.is_dir() and any(out.glob("*.parquet")):
-            raise ConfigError(f"{out} holds parquet files of something else. Choose another --out.")
-        write_json(path, plan)
-        return
-    before = read_json(path)
-    if not resume:
-        raise ConfigError(
-            f"{out} already holds an instruction set. Go on with --resume, or choose another --out."
-        )
-    for key, value in plan.items():
-        if before.get(key) != value:
-            raise ConfigError(
-                f"{out} holds a set with another {key} ({_short(before.get(key))}, now {_short(value)}), so it cannot "
-                f"be resumed. Choose another --out, or undo the change."
-            )
-    remove_temporary(out)
-
-
-def _plan(request: InstructionRequest, data: Container, sources: Sequence[_Source]) -> dict[str, Any]:
-    first = first_object(data)
-    return {
-        "order": {
-            k: v for k, v in asdict(request).items() if k != "data" and (v is not None or k == "count")
-        },
-        "dataset": first.name,
-        "data_sha256": first.provenance.sha256,
-        "licence": first.provenance.licence,
-        "citation": first.provenance.citation,
-        "templates": [
-            {
-                "id": source.template.id,
-                "version": source.template.version,
-                "sha256": source.template.sha256,
-                "split_sha256": source.split_sha256,
-                "rows": source.count,
-            }
-            for source in sources
-        ],
-    }
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 80 else f"{text[:77]}..."
-
-
-def _row(
-    request: InstructionRequest, data: Container, sources: Sequence[_Source], number: int
+def instruction_row(
+    request: InstructionRequest, data: Container, sources: Sequence[InstructionSource], number: int
 ) -> dict[str, Any] | None:
     """Row `number` of the set; None where no candidate sample has a true answer."""
     for source in sources:
@@ -284,7 +152,7 @@ def _row(
     return None
 
 
-def _candidates(source: _Source, number: int, draw: np.random.Generator) -> Iterator[Sample]:
+def _candidates(source: InstructionSource, number: int, draw: np.random.Generator) -> Iterator[Sample]:
     """The sample of a row (evenly spaced over the part), then samples drawn at random."""
     size = len(source.part)
     even = number * size // source.count if source.count <= size else number % size
@@ -315,7 +183,7 @@ def _solved(
 
 
 def _make_row(
-    source: _Source,
+    source: InstructionSource,
     data: Container,
     sample: Sample,
     request: InstructionRequest,
