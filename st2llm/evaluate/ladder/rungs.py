@@ -63,7 +63,11 @@ def _with_model(suite: Suite, llm: str) -> Suite:
     settings = suite.model_dump()
     if not llm.startswith(PREFIX):
         return _parse(suite, {**settings, "llm": {**settings["llm"], "name": llm}})
-    kept = [p.name for p in suite.predictors if not p.trained and p.backbone != "llm-random"]
+    kept = [
+        p.name
+        for p in suite.predictors
+        if not needs_llm(p) or (p.family == "text" and p.backbone != "llm-random")
+    ]
     if not any(p.family == "text" and p.name in kept for p in suite.predictors):
         raise ConfigError(
             f"{suite.id} has no text arm, and {llm} is behind an endpoint, which answers prompts alone. Leave it out, "
@@ -82,7 +86,7 @@ def needs_llm(predictor: PredictorSettings) -> bool:
 
     Those of every trained arm do: its projections are as wide as the model.
     """
-    return predictor.trained or predictor.family == "text"
+    return predictor.trained or predictor.family == "text" or predictor.text_features == "states"
 
 
 def shared_keys(suite: Suite) -> list[str]:

@@ -14,6 +14,7 @@ SCALED_UNIT = "SD"
 
 METRIC_NAMES: Mapping[str, str] = {
     "event_f1": "event F1",
+    "log_loss": "log loss",
     "acc@1": "Acc@1",
     "acc@5": "Acc@5",
     "acc@10": "Acc@10",
@@ -57,7 +58,7 @@ def metric_unit(key: str, unit: str) -> str:
         return unit or "units of the map"
     if key in PERCENT_METRICS:
         return "%"
-    return "nats" if key == "nll" else unit if key in ("mae", "rmse", "crps") else ""
+    return "nats" if key in ("nll", "log_loss") else unit if key in ("mae", "rmse", "crps") else ""
 
 
 def format_score(key: str, value: float | None) -> str:

@@ -42,6 +42,29 @@ def test_rules_alone_are_shared():
     assert names == {"last-value", "hour-of-week", "ridge-deviation"}
 
 
+def test_readers_of_texts_are_run_with_each_model_and_none_behind_a_server(tmp_path):
+    """Caught: states of the first model that every rung of a ladder reported as its own."""
+    readers = [
+        {"name": "words", "family": "primitive", "text_features": "tfidf"},
+        {"name": "states", "family": "soft", "backbone": "llm-frozen", "text_features": "states"},
+    ]
+    content = suite(predictors=[*suite()["predictors"], *readers])
+    first, server = plan_rungs(content, ["smollm2-135m", SERVER], tmp_path, Overrides())
+    shared = {key.rsplit("-", 1)[0] for key in shared_keys(first.suite)}
+    assert "words" in shared and "states" not in shared
+    assert {"words", "states"} & {p.name for p in server.suite.predictors} == {"words"}
+    assert plan_rungs(
+        tiny_suite.rules(
+            "town.yaml",
+            llm={"name": "a/b"},
+            predictors=[*tiny_suite.rules("town.yaml")["predictors"], readers[1]],
+        ),
+        ["a/b"],
+        tmp_path,
+        Overrides(),
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "llms", "message"),
     [
