@@ -1,0 +1,1 @@
+"""How the error falls with parameters and data: a law, its intervals, and when it does not hold."""
