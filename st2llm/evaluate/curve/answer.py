@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from st2llm.config.predictors import GroupSettings
 from st2llm.evaluate.curve.pairs import Pair, mean_validation
 from st2llm.evaluate.curve.rows import CurveRow, by_predictor
 from st2llm.evaluate.report.formats import format_gain, format_gain_interval, metric_name
@@ -14,9 +15,13 @@ PATHS = {"primitive": "native", "random": "random-weights", "soft": "transferred
 """What the role of an arm is called in an answer."""
 
 
-def answer(rows: Sequence[CurveRow], pairs: Sequence[Pair]) -> str:
-    """The first line of a report: what the first pair shows along the axis, else how the best arm changes."""
+def answer(rows: Sequence[CurveRow], pairs: Sequence[Pair], groups: GroupSettings | None = None) -> str:
+    """The first line of a report: how the suite's groups compare, else what the first pair shows along the axis, else
+    how the best arm changes.
+    """
     arms, (axes, span) = by_predictor(rows), describe_range(rows)
+    if groups is not None and any(row.gain_group for row in rows):
+        return f"{_group_sentence(rows, groups.label)} {_range_sentence(rows, span)}"
     if pairs and pairs[0].crossing is not None:
         return f"{_crossing_sentence(pairs[0], arms, axes)} {_range_sentence(rows, span)}"
     if pairs:
@@ -74,6 +79,24 @@ def _doubt(pair: Pair) -> str:
     """How many of the gains are told apart from none."""
     clear = sum(1 for gain in pair.gains if _excludes_zero(gain))
     return "" if clear == len(pair.gains) else f", told apart at {clear} of {len(pair.gains)}"
+
+
+def _group_sentence(rows: Sequence[CurveRow], label: str) -> str:
+    """At how many points the best of one group is better than the best of the other, and the largest gain and loss."""
+    found = [(row, row.gain_group) for row in rows if row.gain_group is not None]
+    better = sum(1 for _, gain in found if _excludes_zero(gain) and gain.value > 0)
+    worse = sum(1 for _, gain in found if _excludes_zero(gain) and gain.value < 0)
+    relative = not is_higher_better(rows[0].metric)
+    ends = [min(found, key=lambda pair: pair[1].value), max(found, key=lambda pair: pair[1].value)]
+    told = [
+        f"{gain_text(gain, relative=relative)} ({row.predictor} over {gain.vs} at "
+        f"{', '.join(str(value) for value in row.at.values())})"
+        for row, gain in ends
+    ]
+    return (
+        f"{label}: better at {better} of {len(found)} points and worse at {worse}, by 95 % intervals; gains from "
+        f"{told[0]} to {told[1]}."
+    )
 
 
 def _pair_sentence(pair: Pair, arms: Mapping[str, list[CurveRow]]) -> str:

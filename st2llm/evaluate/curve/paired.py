@@ -68,10 +68,12 @@ class PairedScores:
         return tuple(p.name for p in self.suites[0].predictors if p.name in shared)
 
 
-def read_paired(points: Sequence[Point], task: str) -> PairedScores:
-    """The scores of a task from the run folders. Raises DataError where one is damaged."""
+def read_paired(points: Sequence[Point], tasks: Sequence[str]) -> PairedScores:
+    """The scores of a task from the run folders. tasks: its name at each point, which differs where the axis is one of
+    its settings. Raises DataError where a folder is damaged.
+    """
     suites, tables, trained = [], [], set()
-    for i, point in enumerate(points):
+    for i, (point, task) in enumerate(zip(points, tasks, strict=True)):
         suite = Suite.model_validate(read_record(point.folder / "run.json", ("config",))["config"])
         table = read_table(point.folder / "scores.parquet")
         table = table[table["task"] == task]

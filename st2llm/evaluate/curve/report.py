@@ -64,12 +64,13 @@ def write_curve(plan: CurvePlan) -> CurveReport:
     results = [read_results(point.folder) for point in plan.points]
     answers, rows, pages, summary = [], [], [], []
     for number, task in enumerate(results[0].tasks):
-        scores = read_paired(plan.points, task)
-        own = _rows(plan, results, task, scores)
+        tasks = [run.tasks[number] for run in results]
+        scores = read_paired(plan.points, tasks)
+        own = _rows(plan, results, tasks, scores)
         pairs = find_pairs(own, scores)
         figure = FIGURE if number == 0 else f"{FIGURE}-{task}"
         _draw(plan.root, figure, own, pairs, results[0])
-        answers.append(answer(own, pairs))
+        answers.append(answer(own, pairs, plan.suite.groups))
         pages.append(_page(plan, own, pairs, results, figure))
         summary.append({"task": task, "answer": answers[-1], "pairs": [pair.to_json() for pair in pairs]})
         rows += own
@@ -83,9 +84,12 @@ def write_curve(plan: CurvePlan) -> CurveReport:
     return CurveReport(plan.root, tuple(answers), tuple(rows))
 
 
-def _rows(plan: CurvePlan, results: Sequence[RunResults], task: str, scores: PairedScores) -> list[CurveRow]:
+def _rows(
+    plan: CurvePlan, results: Sequence[RunResults], tasks: Sequence[str], scores: PairedScores
+) -> list[CurveRow]:
+    """The rows of a task, which has its own name at each point where the axis is one of its settings."""
     rows: list[CurveRow] = []
-    for i, (point, run) in enumerate(zip(plan.points, results, strict=True)):
+    for i, (point, run, task) in enumerate(zip(plan.points, results, tasks, strict=True)):
         changes: dict[tuple[str, str], Gain] = {}
         for name in scores.names if i else ():
             if (gain := scores.change(name, i)) is not None:
@@ -113,7 +117,7 @@ def _page(
     drawn = (plan.root / f"{figure}.svg").read_text(encoding="utf-8")
     title = plan.suite.title or plan.suite.id
     return CurvePage(
-        answer=answer(rows, pairs),
+        answer=answer(rows, pairs, plan.suite.groups),
         title=f"{title}: {rows[0].task}" if len(results[0].tasks) > 1 else title,
         axes=describe_range(rows)[0],
         figure=figure,

@@ -37,6 +37,7 @@ class CurveRow:
     best_on_validation: bool
     gain_best: Gain | None
     gain_pretraining: Gain | None
+    gain_group: Gain | None
     change: Gain | None
     cost: Mapping[str, float | int | None]
     training_state: str | None
@@ -93,6 +94,7 @@ def _row(point: Point, record: Record, results: RunResults, change: Gain | None,
         best_on_validation=bool(record.best_on_validation),
         gain_best=record.gain_best,
         gain_pretraining=record.gain_pretraining,
+        gain_group=record.gain_group,
         change=change,
         cost=record.cost,
         training_state=record.training_end,

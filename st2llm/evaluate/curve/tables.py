@@ -53,6 +53,7 @@ def tables_of(rows: Sequence[CurveRow], pairs: Sequence[Pair], unit: str) -> lis
             "The gain of pre-training.",
             gains(lambda row: row.gain_pretraining),
         ),
+        _groups(rows, relative=relative),
         _crossings(pairs, relative=relative),
         _by_point(
             rows,
@@ -88,6 +89,22 @@ def _at(row: CurveRow) -> str:
 def _error(row: CurveRow) -> str:
     interval = format_score_interval(row.metric, row.error.low, row.error.high)
     return f"{format_score(row.metric, row.error.value)}{f' ({interval})' if interval else ''}"
+
+
+def _groups(rows: Sequence[CurveRow], *, relative: bool) -> Table:
+    """The gain of the best of one group over the best of the other, a row for each point."""
+    body = [
+        (_at(row), row.predictor, gain.vs, gain_text(gain, relative=relative))
+        for row in rows
+        if (gain := row.gain_group) is not None
+    ]
+    about = "The best of each group on validation; intervals include how much both choices flatter."
+    return Table(
+        "Gain of one group over the other",
+        about,
+        (", ".join(rows[0].at), "best of the first group", "best of the other", "gain"),
+        tuple(body),
+    )
 
 
 def _crossings(pairs: Sequence[Pair], *, relative: bool) -> Table:

@@ -168,7 +168,7 @@ def fit_law(grid: LossGrid, near: ScalingLaw | None = None) -> ScalingLaw:
     ]
     floor, log_a, alpha, log_b, beta = min(fits, key=lambda fit: fit.cost).x
     return ScalingLaw(
-        *(float(v) for v in (np.exp(floor), np.exp(log_a), alpha, np.exp(log_b), beta)), n0=n0, d0=d0
+        float(np.exp(floor)), float(np.exp(log_a)), float(alpha), float(np.exp(log_b)), float(beta), n0, d0
     )
 
 

@@ -122,3 +122,25 @@ def test_points_whose_data_differ_are_refused(card, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "read_record", lambda path: {"data_sha256": path.parent.name})
     with pytest.raises(ConfigError, match="has another data_sha256"):
         run._check_same_data(plan, plan.points[1])
+
+
+def test_a_setting_of_the_task_is_an_axis_and_groups_are_compared_at_every_point(card, tmp_path):
+    groups = {
+        "of": ["ridge-deviation"],
+        "over": ["last-value", "hour-of-week"],
+        "label": "A ridge over rules",
+    }
+    content = tiny_suite.rules(card, groups=groups) | {
+        "curve": {"axis": "task.forecast.missing", "values": [0, 0.5]}
+    }
+    (report,) = run.curve(content, out=tmp_path / "gaps", progress=False)
+    assert {row.task for row in report.rows} == {
+        "forecast-48-24",
+        "forecast-48-24-missing-0.5-points",
+    }
+    compared = [row for row in report.rows if row.gain_group]
+    assert [row.at["task.forecast.missing"] for row in compared] == [0, 0.5]
+    assert all(row.predictor == "ridge-deviation" for row in compared)
+    assert all(row.change is not None for row in report.rows if row.at["task.forecast.missing"] == 0.5)
+    assert report.answers[0].startswith("A ridge over rules: better at ")
+    assert "Gain of one group over the other" in report.page.read_text()

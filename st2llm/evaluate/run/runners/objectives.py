@@ -33,7 +33,7 @@ from st2llm.train.loop.meter import Meter
 from st2llm.train.loop.state import TrainingState
 from st2llm.train.loop.trainer import fit
 from st2llm.train.objectives import pretraining_objective
-from st2llm.types import Sample
+from st2llm.types import Sample, TrainingWindows
 
 SELECTED_BY = ("regression", "likelihood")
 """The terms whose validation loss selects the best state of a predictor that has one of them."""
@@ -83,6 +83,7 @@ class ObjectivesRunner:
         self.whole = any(
             part.masked or part.diffusion for predictor in predictors for part, _ in _parts(predictor)
         )
+        self._prepared: dict[str, tuple[Preprocessor, tuple[Batch, Batch]]] = {}
         for predictor in predictors:  # what is wrong with one is said before anything trains
             self._recipes(predictor, inputs.suite.seeds[0], inputs.budget.lr[0])
 
@@ -90,8 +91,7 @@ class ObjectivesRunner:
         inputs = self.inputs
         recipes = self._recipes(job.predictor, job.seed, inputs.budget.lr[0])
         windows = inputs.training_windows(job.seed)
-        preprocessor = fit_pretraining_preprocessor(recipes[-1], windows, whole=self.whole)
-        batches = collate_for_training(preprocessor, windows, inputs.validation)
+        preprocessor, batches = self._prepare(recipes[-1], windows)
         runs = [self._train(job, preprocessor, batches, rate) for rate in self._rates(job, store)]
         chosen = min(runs, key=lambda run: run.last.curve.best)
         predictor = ObjectivesPredictor(
@@ -113,6 +113,16 @@ class ObjectivesRunner:
         }
         table = prediction_table(inputs, predictor, test, predictions)
         return Outcome(result, table, validation=validation, fitted_on=inputs.fitted_on["both"])
+
+    def _prepare(
+        self, recipe: PretrainRecipe, windows: TrainingWindows
+    ) -> tuple[Preprocessor, tuple[Batch, Batch]]:
+        """The preprocessor of these windows and the batches of training and validation, the same for all predictors."""
+        if windows.sha256 not in self._prepared:
+            preprocessor = fit_pretraining_preprocessor(recipe, windows, whole=self.whole)
+            batches = collate_for_training(preprocessor, windows, self.inputs.validation)
+            self._prepared = {windows.sha256: (preprocessor, batches)}
+        return self._prepared[windows.sha256]
 
     def _rates(self, job: Job, store: RunStore) -> list[float]:
         """The whole list for the first seed, then the rate that was chosen there on validation."""
