@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from st2llm.llm.endpoint.client import RemoteModel, RetryPolicy
+from st2llm.llm.endpoint.client import RemoteModel
+from st2llm.llm.endpoint.retry import RetryPolicy
 from st2llm.types import Decoding, Numbers
 from support import fake_endpoint
 

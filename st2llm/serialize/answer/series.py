@@ -8,9 +8,9 @@ import numpy as np
 from st2llm.errors import DataError
 from st2llm.serialize.answer.unread import unread_reason
 from st2llm.serialize.numbers import LEAST_STEPS, Notation, Strategy, fit, is_sequential
+from st2llm.serialize.text.once import once_per_object
 from st2llm.serialize.text.series import TargetSeries, forecast_start, separator_of, visible_values
 from st2llm.types import Grammar, Prediction, Sample
-from st2llm.types.once import once_per_object
 
 SERIES_TASKS = ("forecast", "impute", "interpolate", "krige")
 """Tasks whose answer is a series of numbers."""

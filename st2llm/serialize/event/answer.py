@@ -12,6 +12,7 @@ from st2llm.serialize.answer.unread import Unread, unread_reason
 from st2llm.serialize.event import variables
 from st2llm.serialize.numbers import Notation, Strategy, format_decimal
 from st2llm.serialize.text import cells, sequence
+from st2llm.serialize.text.once import once_per_object
 from st2llm.serialize.trajectory.answer import (
     PositionAnswer,
     decimals_for_steps,
@@ -20,7 +21,6 @@ from st2llm.serialize.trajectory.answer import (
     visible_positions,
 )
 from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
-from st2llm.types.once import once_per_object
 
 _GAPS = (("minutes", 1 / 60, 0.5), ("hours", 1.0, 48.0), ("days", 24.0, np.inf))
 """Unit, its length in hours, and the largest typical gap in hours for which it is used."""

@@ -9,11 +9,11 @@ from jaxtyping import Float64, Int64
 
 from st2llm.errors import DataError
 from st2llm.serialize.text.formatting import format_value, short_decimals_for
+from st2llm.serialize.text.once import once_per_object
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.series import Line
 from st2llm.serialize.text.told import Entries, ValueText
 from st2llm.types import Layout, Sample
-from st2llm.types.once import once_per_object
 
 LAND = "--"
 """How a cell without a value is written in a table."""

@@ -12,9 +12,9 @@ from st2llm.errors import ConfigError
 from st2llm.serialize.answer.formats import AnswerFormat, NumbersFormat
 from st2llm.serialize.numbers import is_sequential
 from st2llm.serialize.text import calendar
+from st2llm.serialize.text.once import once_per_object
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.types import Sample
-from st2llm.types.once import once_per_object
 
 SEQUENCE_VARIABLES: Mapping[str, str] = {
     "dataset": "name of the data set",

@@ -16,10 +16,10 @@ from st2llm.serialize.numbers import (
 )
 from st2llm.serialize.text import calendar
 from st2llm.serialize.text.formatting import decimals_for, format_values
+from st2llm.serialize.text.once import once_per_object
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.told import Entries, series_entries
 from st2llm.types import Sample
-from st2llm.types.once import once_per_object
 
 HIDDEN = "?"
 """How a target entry is written among visible ones."""

@@ -13,11 +13,11 @@ from st2llm.serialize.answer.selection import parse_selection
 from st2llm.serialize.answer.unread import Unread, unread_reason
 from st2llm.serialize.numbers import Notation, Strategy, fit, format_decimal
 from st2llm.serialize.text.compass import is_metric
+from st2llm.serialize.text.once import once_per_object
 from st2llm.serialize.text.plain_text import plain_text
 from st2llm.serialize.text.sequence import channel_index, channel_values, option_code_values
 from st2llm.serialize.trajectory.stays import visit_counts
 from st2llm.types import Choice, Grammar, Prediction, Ranking, Sample
-from st2llm.types.once import once_per_object
 
 RELATIVE_RESOLUTION = 0.01
 """Numbers have enough decimals to resolve this share of a typical step."""

@@ -3,7 +3,7 @@
 import pytest
 from support.endpoint_server import DRAWS, GRAMMAR, KEY, serving
 
-from st2llm.llm.endpoint.client import RetryPolicy
+from st2llm.llm.endpoint.retry import RetryPolicy
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from support.endpoint_server import DRAWS, GRAMMAR
 
 from st2llm.errors import AlignmentError, ArtefactError, ConfigError
 from st2llm.llm import load_llm
-from st2llm.llm.endpoint import client
-from st2llm.llm.endpoint.client import RemoteModel, RetryPolicy, StreamingCompleter
+from st2llm.llm.endpoint import stream_run
+from st2llm.llm.endpoint.client import RemoteModel, StreamingCompleter
+from st2llm.llm.endpoint.retry import RetryPolicy, retry_after
 from st2llm.types import Completer, Decoding, FreeText, Slot
 
 
@@ -179,14 +180,14 @@ def test_a_wait_that_the_server_asks_for_is_kept(endpoint, prompts, truth):
 )
 def test_a_wait_is_asked_for_in_seconds_or_until_a_date(header, least, most):
     response = httpx.Response(429, headers={"Retry-After": header})
-    assert least <= client._retry_after(response) <= most
+    assert least <= retry_after(response) <= most
 
 
 @pytest.mark.parametrize(
     "headers", [{}, {"Retry-After": "soon"}, {"Retry-After": "-3"}, {"Retry-After": "nan"}]
 )
 def test_a_wait_that_means_nothing_is_our_own_to_choose(headers):
-    assert client._retry_after(httpx.Response(429, headers=headers)) is None
+    assert retry_after(httpx.Response(429, headers=headers)) is None
 
 
 def test_our_own_waits_double_with_jitter_up_to_the_longest():
@@ -297,7 +298,7 @@ def test_leaving_early_ends_what_is_in_flight(endpoint, prompts):
 
 
 def test_a_defect_of_our_own_is_seen_and_not_waited_for(endpoint, prompts, monkeypatch):
-    monkeypatch.setattr(client.protocol, "parse_reply", lambda *_: 1 / 0)
+    monkeypatch.setattr(stream_run.protocol, "parse_reply", lambda *_: 1 / 0)
     with pytest.raises(ExceptionGroup) as told:
         endpoint.llm(concurrency=1).complete(prompts)
     assert told.group_contains(ZeroDivisionError)

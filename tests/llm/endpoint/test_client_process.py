@@ -15,7 +15,7 @@ from support.endpoint_server import DRAWS, KEY
 
 from st2llm.errors import ArtefactError, ConfigError
 from st2llm.llm.endpoint import client
-from st2llm.llm.endpoint.client import RetryPolicy
+from st2llm.llm.endpoint.retry import RetryPolicy
 
 
 def test_the_key_is_in_no_log_error_repr_or_attribute(endpoint, prompts, caplog):

@@ -4,7 +4,8 @@ import pytest
 
 from st2llm.errors import ConfigError
 from st2llm.llm import load_llm
-from st2llm.llm.endpoint.client import RemoteModel, RetryPolicy
+from st2llm.llm.endpoint.client import RemoteModel
+from st2llm.llm.endpoint.retry import RetryPolicy
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 from support.graph_samples import forecast_sample
 
-from st2llm.types.once import once_per_object
+from st2llm.serialize.text.once import once_per_object
 
 
 def test_a_result_is_computed_once_for_each_object_and_argument():
