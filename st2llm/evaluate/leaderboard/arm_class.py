@@ -17,6 +17,7 @@ _BY_BACKBONE = {
 CLASSES: Mapping[str, str] = {
     "rule": "repeats, counts or averages what was seen",
     "ridge": "ridge regression in closed form",
+    "ridge on texts": "ridge regression from texts to what a rule leaves over",
     "other fit": "another baseline that is fitted: nearest windows, neighbours, logistic regression, ETAS",
     "native": "the encoder and its head, without a language model",
     "attention": "the same with one attention block",
@@ -34,6 +35,8 @@ NULL_CLASS = "rule"
 
 def arm_class(record: Record) -> str:
     """The class of the arm of a record, a key of CLASSES."""
+    if record.text_features:
+        return "ridge on texts"
     if record.family == "text":
         return "text"
     if record.family == "baseline":
