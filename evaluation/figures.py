@@ -33,10 +33,10 @@ def stale_pages() -> list[Path]:
 
 if __name__ == "__main__":
     check = "--check" in sys.argv[1:]
-    stale = stale_pages() if check else rewrite(PAGES, REPORTS)
     if not check:
-        write_leaderboard([REPORTS], LEADERBOARD)
         build([REPORTS], KNOWLEDGE_BASE)
+        write_leaderboard([REPORTS], LEADERBOARD)
+    stale = stale_pages() if check else rewrite(PAGES, REPORTS)
     for page in stale:
         print(page.relative_to(ROOT))
     sys.exit(bool(stale) and check)

@@ -86,12 +86,14 @@ def _best_baseline(run: RunResults) -> tuple[str, float]:
 
 def page_table(folder: Path) -> str:
     """The first table of the report.md of a benchmark. Raises DataError where it holds none."""
-    text = (folder / "report.md").read_text(encoding="utf-8")
-    match = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return first_table(folder / "report.md")
+
+
+def first_table(page: Path) -> str:
+    """The first table of a page. Raises DataError where it holds none."""
+    match = re.search(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE)
     if match is None:
-        raise DataError(
-            f"{folder / 'report.md'} holds no table. Run the benchmark again and commit its report."
-        )
+        raise DataError(f"{page} holds no table. Run what wrote it again and commit it.")
     return match.group().strip()
 
 

@@ -20,6 +20,7 @@ from st2llm.evaluate.publication.committed import (
 )
 from st2llm.evaluate.publication.experiment_tables import (
     calibration,
+    first_table,
     number_formats,
     page_sources,
     page_table,
@@ -52,6 +53,21 @@ def _page(reports: Path, names: Sequence[str]) -> str:
     return "\n\n".join([*map(page_table, folders), page_sources(folders)])
 
 
+def _beside(reports: Path, names: Sequence[str]) -> str:
+    """The first sentence and the table of pages that lie beside the folder of reports."""
+    parts = []
+    for name in names:
+        page = reports.parent / f"{name}.md"
+        if not page.is_file():
+            raise ConfigError(f"There is no page {page}. Write it with `make figures`.")
+        body = re.sub(
+            r"<!--.*?-->|^#.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+        )
+        sentence = next(line for line in body.splitlines() if line.strip())
+        parts += [sentence, first_table(page), f"Source: `evaluation/{page.name}`."]
+    return "\n\n".join(parts)
+
+
 def _calibration(reports: Path, names: Sequence[str]) -> str:
     parts = []
     for name in names:
@@ -72,6 +88,7 @@ TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
     "questions": _questions,
     "benchmark": _page,
     "calibration": _calibration,
+    "beside": _beside,
 }
 """By name in a page: the table with its source, from the folder of reports and the names of those to show."""
 

@@ -34,6 +34,17 @@ def test_an_empty_block_is_filled_and_the_page_is_named_as_changed_once(reports,
     assert rewrite([page, other], reports) == []
 
 
+def test_a_page_beside_the_reports_gives_its_first_sentence_and_its_table(reports):
+    begin = "<!-- figures: beside known -->"
+    with pytest.raises(ConfigError, match=r"There is no page .*known\.md"):
+        generate(f"{begin}\n{END}\n", reports)
+    (reports.parent / "known.md").write_text(
+        "# Title\n\n<!-- a note -->\n\nThe answer.\n\nMore.\n\n| a |\n|---|\n| 1 |\n\nEnd.\n"
+    )
+    shown = "The answer.\n\n| a |\n|---|\n| 1 |\n\nSource: `evaluation/known.md`."
+    assert generate(f"{begin}\n{END}\n", reports) == f"{begin}\n\n{shown}\n\n{END}\n"
+
+
 @pytest.mark.parametrize(
     ("page", "message"),
     [
