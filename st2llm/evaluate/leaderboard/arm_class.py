@@ -1,6 +1,7 @@
 """Classes of arms that comparisons of different data share: rules, ridge regressions, native models, LLMs."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from st2llm.evaluate.run_folder.record import Record
 
@@ -27,16 +28,19 @@ CLASSES: Mapping[str, str] = {
     "frozen LLM": "soft tokens into a frozen LLM",
     "tuned LLM": "soft tokens into an LLM with LoRA adapters",
     "text": "a prompt with numbers as text",
+    "control": "an arm that reads documents of other samples",
 }
 """What each class holds, in the order of tables."""
 NULL_CLASS = "rule"
 """The class that the best rule is chosen from."""
 
 
-def arm_class(record: Record) -> str:
-    """The class of the arm of a record, a key of CLASSES."""
+def arm_class(record: Record, settings: Mapping[str, Any]) -> str:
+    """The class of the arm of a record, a key of CLASSES. settings: `set` of the predictor in its suite."""
+    if settings.get("documents") == "shuffled":
+        return "control"
     if record.text_features:
-        return "ridge on texts"
+        return "random LLM" if record.backbone == "llm-random" else "ridge on texts"
     if record.family == "text":
         return "text"
     if record.family == "baseline":

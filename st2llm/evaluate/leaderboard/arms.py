@@ -120,8 +120,11 @@ def task_type(task: str) -> str:
 
 
 def _rows(index: int, run: RunResults) -> list[dict[str, Any]]:
+    predictors = run.run.get("config", {}).get("predictors") or []
+    settings = {spec["name"]: spec.get("set") or {} for spec in predictors}
     return [
         _row(index, number, run, record)
+        | {"arm_class": arm_class(record, settings.get(record.predictor, {}))}
         for number, record in enumerate(run.records)
         if run.primary in record.measured
     ]
@@ -143,7 +146,6 @@ def _row(index: int, number: int, run: RunResults, record: Record) -> dict[str, 
         "predictor": record.predictor,
         "family": record.family,
         "role": record.role,
-        "arm_class": arm_class(record),
         "llm": (record.llm or {}).get("name") or "",
         "seeds": max(len(record.seeds), 1),
         "value": primary.value,

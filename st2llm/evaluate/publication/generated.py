@@ -61,7 +61,7 @@ def _beside(reports: Path, names: Sequence[str]) -> str:
         if not page.is_file():
             raise ConfigError(f"There is no page {page}. Write it with `make figures`.")
         body = re.sub(
-            r"<!--.*?-->|^#.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+            r"<!--.*?-->|^#[^\n]*", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
         )
         sentence = next(line for line in body.splitlines() if line.strip())
         parts += [sentence, first_table(page), f"Source: `evaluation/{page.name}`."]

@@ -18,7 +18,7 @@ MARGIN = 0.05
 """An arm is recommended over a simpler one if its expected gain is larger by more than this. Expectations for data sets
 that are left out are wrong by several times as much."""
 _CONTROL = "random LLM"
-_ORDER = [name for name in CLASSES if name != _CONTROL]
+_ORDER = [name for name in CLASSES if name not in (_CONTROL, "control")]
 """Classes that may be recommended, the simplest first; random weights are a control."""
 
 

@@ -109,6 +109,8 @@ def _gather_evidence(reports: Sequence[Path], known: dict[str, Measures], load: 
 def _is_evidence(arm: RankedArm) -> bool:
     """Whether an arm stands for its class, on data that were measured in the world."""
     made = arm.data in _MADE or arm.data.endswith("-leak")
+    if arm.arm_class == "control":
+        return False
     return arm.place == 1 and arm.ratio is not None and arm.ratio > 0 and not made
 
 

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from st2llm.evaluate.leaderboard.arm_class import CLASSES
+from st2llm.evaluate.leaderboard.arm_class import CLASSES, arm_class
 from st2llm.evaluate.leaderboard.arms import rank_arms, task_type
 from st2llm.evaluate.run_folder.record import Estimate, Record
 from st2llm.evaluate.run_folder.results import RunResults
@@ -73,6 +75,20 @@ def test_a_run_without_a_rule_has_no_gain_over_one(tmp_path):
     arms = table(tmp_path, [record("ridge", 5.0), record("none", 6.0, family="primitive", backbone="none")])
     assert arms["rule"].isna().all()
     assert arms["over_rule"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "expected"),
+    [
+        ({}, {}, "ridge on texts"),
+        ({"backbone": "llm-random"}, {}, "random LLM"),
+        ({}, {"documents": "shuffled"}, "control"),
+        ({"text_features": None}, {}, "frozen LLM"),
+    ],
+)
+def test_a_reader_of_texts_has_a_class_of_its_own_and_its_controls_have_theirs(changes, settings, expected):
+    base = record("states", 5.0, family="soft", backbone="llm-frozen")
+    assert arm_class(replace(base, **{"text_features": "states", **changes}), settings) == expected
 
 
 @pytest.mark.parametrize(
