@@ -69,7 +69,7 @@ def _needs_line(arm: Sequence[LadderRow]) -> str:
     needs, first = _needs(arm), arm[0]
     if needs is None:
         return ""
-    unit = "training step" if first.trained else "answered window"
+    unit = "training step" if first.trained else "window"
     if needs.models > 1:
         fit = f"a fit through {needs.models} sizes (time grows with parameters to the power {needs.exponent:.2f})"
     else:

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from support import tiny_suite
 import st2llm
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
+from st2llm.evaluate.run.runners import text_features
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,29 @@ def test_each_seed_draws_its_windows_and_records_hold_the_gains_of_text(told, ll
     )
     arm = json.loads((tmp_path / "run" / "arms" / "llm-0.json").read_text())
     assert arm["cost"]["tokens_in"] > 0 and arm["cost"]["params_total"] > 0 and arm["residual_of"] == "ridge"
+
+
+class Slow:
+    """Takes a second a text that it has not read before, by a clock that the test sets."""
+
+    def __init__(self, clock):
+        self.clock, self.known = clock, set()
+
+    def encode(self, texts):
+        self.clock.append(self.clock[-1] + len(set(texts) - self.known))
+        self.known |= set(texts)
+        return np.zeros((len(texts), 1))
+
+
+def test_texts_that_an_earlier_job_read_cost_what_they_cost_it(monkeypatch):
+    """Caught: later seeds whose reading seemed to take no time, and a mean over seeds that was a fifth of the cost."""
+    clock = [0.0]
+    monkeypatch.setattr(text_features.time, "perf_counter", lambda: clock[-1])
+    encoder = text_features.MeteredEncoder(Slow(clock))
+    encoder.encode(["one", "two"])
+    encoder.encode(["one", "two"])
+    assert encoder.seconds_of(["one", "two", "one"]) == 2
+    assert encoder.seconds_of(["two"]) == 1 and encoder.seconds_of(["never"]) == 0
 
 
 @pytest.mark.slow
