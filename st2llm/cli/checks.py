@@ -1,11 +1,11 @@
-"""Commands that check results from elsewhere: audit."""
+"""Commands that check what a result rests on: audit and probe-memory."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from st2llm.cli.options import AsJson, example
+from st2llm.cli.options import AsJson, Data, example
 from st2llm.cli.terminal import print_json, print_note, print_table
 
 app = typer.Typer()
@@ -64,8 +64,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Find out under which protocol predictions were scored, and what each choice of protocol is worth."""
-    from st2llm.evaluate.audit.audit import AuditSettings
-    from st2llm.evaluate.audit.by_name import audit_file
+    from st2llm.evaluate.audit.audit import AuditSettings, audit_file
     from st2llm.evaluate.audit.claims import parse_claims
     from st2llm.evaluate.audit.report import HEADER, RULES_HEADER
 
@@ -82,3 +81,48 @@ def audit(
     print_table(RULES_HEADER, result.rule_rows())
     if page is not None:
         typer.echo(f"Report: {page}")
+
+
+@app.command(
+    "probe-memory", epilog=example("st2llm probe-memory --llm smollm2-135m --data los-loop --out runs/demo")
+)
+def probe_memory(
+    data: Data,
+    llm: Annotated[
+        str,
+        typer.Option(
+            "--llm",
+            metavar="NAME",
+            help="A model on this machine: smollm2-135m, a Hugging Face id or a folder.",
+        ),
+    ],
+    rows: Annotated[
+        int, typer.Option("--rows", metavar="N", min=2, help="Rows of the data that are continued.")
+    ] = 40,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write memory.json into this folder, such as that of a run, whose records and report then say it.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test whether a language model has seen a data set: verbatim rows, names of columns, dates."""
+    from st2llm.evaluate.audit.memory.probe import probe_memory as run
+    from st2llm.llm import load_llm
+    from st2llm.llm.local import require_local
+
+    print_note(f"Reading {rows} rows of {data} with {llm} ...")
+    probe = run(require_local(load_llm(llm)), data, rows=rows)
+    path = None if out is None else probe.write(out)
+    if as_json:
+        print_json(probe.to_json())
+        return
+    typer.echo(probe.sentence() + f"\nRows of: {probe.source}")
+    print_table(("test", "value", "unit", "95 % interval", "n", "counted"), probe.rows())
+    for test, why in probe.refused.items():
+        typer.echo(f"{test}: not tested. {why}")
+    if path is not None:
+        typer.echo(f"Written: {path}")

@@ -1,17 +1,20 @@
 """`st2llm audit`: scores predictions under st2llm's protocol, and measures what each other choice would be worth."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from st2llm.errors import DataError
+from st2llm import tasks
+from st2llm.data import load_data
+from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.audit.alignment import Aligned, align
 from st2llm.evaluate.audit.choices import Choice, measured_choices, score_of
 from st2llm.evaluate.audit.claims import Claim
 from st2llm.evaluate.audit.findings import describe
-from st2llm.evaluate.audit.prediction_table import read_audited
+from st2llm.evaluate.audit.prediction_table import check_is_file, read_audited
 from st2llm.evaluate.audit.problem import Problem, pose
 from st2llm.evaluate.audit.report import Audit
 from st2llm.evaluate.audit.rules import score_rules
@@ -19,6 +22,8 @@ from st2llm.evaluate.audit.units import check_clock, find_shift, to_raw
 from st2llm.evaluate.audit.window_choices import scaler_choices, window_choices
 from st2llm.tasks import Task
 from st2llm.types import Container
+
+_FORECAST = re.compile(r"forecast-(\d+)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,32 @@ def audit(
         refused=refused,
         claims=tuple(claims),
     )
+
+
+def audit_file(
+    path: Path, data: str, task: str | None, settings: AuditSettings, claims: Sequence[Claim]
+) -> Audit:
+    """Audits a file of predictions. data: a name or a card. task: `forecast-HISTORY-HORIZON`, else that of the card.
+
+    Raises ConfigError for another task, and what `load_data` and `audit` raise.
+    """
+    check_is_file(path)
+    container = load_data(data)
+    return audit(path, container, _task_of(task, container), settings=settings, claims=claims)
+
+
+def _task_of(name: str | None, container: Container) -> Task:
+    if name is None:
+        default = getattr(container, "default_task", None)
+        if not default:
+            raise ConfigError("The data card names no default task. Give --task, such as forecast-12-12.")
+        return tasks.from_config(default)[0]
+    match = _FORECAST.fullmatch(name)
+    if not match:
+        raise ConfigError(
+            f"--task should be forecast-HISTORY-HORIZON in steps, such as forecast-12-12, but {name!r} came."
+        )
+    return tasks.forecast(int(match[1]), int(match[2]))
 
 
 def _choices(scored: Aligned, everything: Aligned, *, problem: Problem) -> list[Choice]:

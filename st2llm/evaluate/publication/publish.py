@@ -12,8 +12,16 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run_folder.reading import read_json, read_lines, read_table
 from st2llm.evaluate.run_folder.store import run_folders
 
-_FILES = ("run.json", "results.jsonl", "curves.jsonl", "controls.json", "report.md", "report.html")
-_OPTIONAL = {"curves.jsonl", "controls.json"}
+_FILES = (
+    "run.json",
+    "results.jsonl",
+    "curves.jsonl",
+    "controls.json",
+    "memory.json",
+    "report.md",
+    "report.html",
+)
+_OPTIONAL = {"curves.jsonl", "controls.json", "memory.json"}
 _OVER_RUNS = (".md", ".html", ".svg", ".jsonl")
 """Endings of the files that a ladder or another report over several runs has beside their folders."""
 _MIN_SEEDS = 3

@@ -50,10 +50,17 @@ def _data(results: RunResults) -> tuple[tuple[str, str], ...]:
         ("licence", data.get("licence")),
         ("citation", data.get("citation")),
         ("known to language models?", data.get("leakage")),
+        ("memorisation probe", _memorisation(results)),
         ("preprocessing", "; ".join(map(str, data.get("steps") or []))),
         ("data sha256", results.run.get("data_sha256")),
         ("split sha256", results.run.get("split_sha256")),
     )
+
+
+def _memorisation(results: RunResults) -> str:
+    """What `st2llm probe-memory` found, once for each model."""
+    found = (record.memorisation["sentence"] for record in results.records if record.memorisation)
+    return "; ".join(dict.fromkeys(found))
 
 
 def _channels(data: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ _LATER_KEYS = (
     "training",
     "train_windows",
     "text_features",
+    "memorisation",
 )
 """Keys that records of earlier versions lack; written where they have a value."""
 _LATER_GAINS = ("gain_trained", "gain_text", "gain_embeddings", "gain_group")
@@ -137,6 +138,7 @@ class Record:
     unread_rules: by rule (dropped, penalised, imputed), the metrics of a text arm. answer_counts: answers of a text arm
     by category. crps: the estimator of CRPS and its mean number of draws. detected: by kind of fault, the share of
     faults with an alarm. prompt_settings: what a text arm changed in its template: examples, budget, answer_set.
+    memorisation: what `st2llm probe-memory` found for the model and the data: signs, sentence.
     """
 
     predictor: str
@@ -168,6 +170,7 @@ class Record:
     gain_pretraining: Gain | None = None
     gain_trained: Gain | None = None
     text_features: str | None = None
+    memorisation: Mapping[str, Any] | None = None
     gain_text: Gain | None = None
     gain_embeddings: Gain | None = None
     gain_group: Gain | None = None

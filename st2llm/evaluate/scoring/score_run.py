@@ -9,6 +9,7 @@ import pandas as pd
 
 from st2llm.config.suite import Suite
 from st2llm.errors import ConfigError
+from st2llm.evaluate.run_folder.memorisation import memorisation_of, read_memorisation
 from st2llm.evaluate.run_folder.reading import read_lines, read_record, read_table
 from st2llm.evaluate.run_folder.record import Record
 from st2llm.evaluate.run_folder.store import RunStore, write_json, write_lines, write_table
@@ -49,6 +50,8 @@ def score_run(run: Path) -> tuple[list[Record], pd.DataFrame]:
         raise ConfigError(
             f"{run} has no finished arm yet. Continue: `st2llm compare ... --out {run} --resume`."
         )
+    memory, data = read_memorisation(run), str(card["data"].get("name"))
+    records = [replace(record, memorisation=memorisation_of(memory, record.llm, data)) for record in records]
     frame = pd.concat(scores, ignore_index=True)
     if published is None:
         write_table(run / "scores.parquet", frame)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from support.audited import TASK, table, town
 
-from st2llm.errors import DataError
+from st2llm.errors import ConfigError, DataError
 from st2llm.evaluate.audit import rules, window_choices
-from st2llm.evaluate.audit.audit import audit
+from st2llm.evaluate.audit.audit import _task_of, audit
 from st2llm.evaluate.audit.claims import parse_claims
 from st2llm.evaluate.audit.problem import WINDOWS_FIRST, pose
 
@@ -91,3 +91,13 @@ def test_the_page_and_the_record_hold_the_same_numbers(tmp_path, data, problem):
 def test_another_kind_of_data_is_refused():
     with pytest.raises(DataError, match="Audits are of forecasts of sensor graphs and grids"):
         pose([], TASK)
+
+
+def test_a_task_is_read_from_its_name():
+    assert (_task_of("forecast-36-12", town()).name) == "forecast-36-12"
+
+
+@pytest.mark.parametrize(("name", "message"), [("impute-48", "'impute-48' came"), (None, "no default task")])
+def test_another_task_and_none_are_refused(name, message):
+    with pytest.raises(ConfigError, match=message):
+        _task_of(name, town())
