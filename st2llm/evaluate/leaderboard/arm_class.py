@@ -28,9 +28,10 @@ CLASSES: Mapping[str, str] = {
     "frozen LLM": "soft tokens into a frozen LLM",
     "tuned LLM": "soft tokens into an LLM with LoRA adapters",
     "text": "a prompt with numbers as text",
-    "control": "an arm that reads documents of other samples",
+    "control": "an arm that reads shuffled documents",
 }
 """What each class holds, in the order of tables."""
+CONTROL = "control"
 NULL_CLASS = "rule"
 """The class that the best rule is chosen from."""
 
@@ -38,7 +39,7 @@ NULL_CLASS = "rule"
 def arm_class(record: Record, settings: Mapping[str, Any]) -> str:
     """The class of the arm of a record, a key of CLASSES. settings: `set` of the predictor in its suite."""
     if settings.get("documents") == "shuffled":
-        return "control"
+        return CONTROL
     if record.text_features:
         return "random LLM" if record.backbone == "llm-random" else "ridge on texts"
     if record.family == "text":

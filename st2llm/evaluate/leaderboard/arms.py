@@ -32,8 +32,10 @@ WITH ordered AS (
     FROM ranked WHERE arm_class = $null_class AND place = 1
 )
 SELECT ranked.*, rule, rule_value,
-    CASE WHEN higher THEN value - rule_value ELSE (rule_value - value) / nullif(rule_value, 0) END AS over_rule,
-    CASE WHEN higher THEN (1 - value) / nullif(1 - rule_value, 0) ELSE value / nullif(rule_value, 0) END AS ratio
+    CASE WHEN higher THEN value - rule_value
+        WHEN rule_value > 0 THEN (rule_value - value) / rule_value END AS over_rule,
+    CASE WHEN higher THEN (1 - value) / nullif(1 - rule_value, 0)
+        WHEN rule_value > 0 THEN value / rule_value END AS ratio
 FROM ranked LEFT JOIN rule USING (run, task)
 ORDER BY row
 """

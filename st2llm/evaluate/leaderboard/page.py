@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st2llm.evaluate.leaderboard import cost
-from st2llm.evaluate.leaderboard.arm_class import CLASSES
+from st2llm.evaluate.leaderboard.arm_class import CLASSES, CONTROL
 from st2llm.evaluate.leaderboard.arms import KINDS, RankedArm, by_task, rank_arms
 from st2llm.evaluate.leaderboard.content import (
     ArmRow,
@@ -149,7 +149,7 @@ def _winners(table: _Table) -> str:
     """How often which class holds the arm that is best on test; '' where no task has a rule."""
     wins: Counter[str] = Counter()
     for _, _, arms in table.tasks(table.current):
-        if scored := [arm for arm in arms if arm.ratio is not None]:
+        if scored := [arm for arm in arms if arm.ratio is not None and arm.arm_class != CONTROL]:
             wins[min(scored, key=lambda arm: arm.ratio or 0.0).arm_class] += 1
     listed = ", ".join(f"{name} {count}" for name, count in wins.most_common())
     return f"The arm that is best on test, by class: {listed}." if wins else ""
@@ -233,11 +233,11 @@ def _at(gain: float) -> float:
 
 
 def _choice_note(arm: RankedArm) -> str:
-    """How the arm was chosen among several of its class."""
-    if arm.n_class == 1:
-        return ""
-    chosen = "on validation" if arm.n_validated else "on test"
-    return f"best of {arm.n_class} {chosen}"
+    """Whether the arm is a control, and how it was chosen among several of its class."""
+    chosen = (
+        f"best of {arm.n_class} on {'validation' if arm.n_validated else 'test'}" if arm.n_class > 1 else ""
+    )
+    return ", ".join(filter(None, ("shuffled documents" if arm.arm_class == CONTROL else "", chosen)))
 
 
 def _cells(table: _Table, run: RunResults, arms: Sequence[RankedArm]) -> tuple[Cell | None, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from st2llm.errors import DataError
-from st2llm.evaluate.leaderboard.arm_class import CLASSES
+from st2llm.evaluate.leaderboard.arm_class import CLASSES, CONTROL
 from st2llm.evaluate.recommend.knowledge import Evidence, data_source
 from st2llm.evaluate.recommend.measures import Measures
 from st2llm.evaluate.recommend.model import TEXT, DataSet, Expectation, data_sets, distance, expect
@@ -17,8 +17,8 @@ from st2llm.evaluate.report.formats import format_gain, format_gain_interval, fo
 MARGIN = 0.05
 """An arm is recommended over a simpler one if its expected gain is larger by more than this. Expectations for data sets
 that are left out are wrong by several times as much."""
-_CONTROL = "random LLM"
-_ORDER = [name for name in CLASSES if name not in (_CONTROL, "control")]
+_RANDOM = "random LLM"
+_ORDER = [name for name in CLASSES if name not in (_RANDOM, CONTROL)]
 """Classes that may be recommended, the simplest first; random weights are a control."""
 
 
@@ -80,7 +80,7 @@ class Advice:
         )
         if chosen is best:
             return first
-        more = "but is a control" if best.arm_class == _CONTROL else f"which is not {points} more"
+        more = "but is a control" if best.arm_class == _RANDOM else f"which is not {points} more"
         return f"{first} {_capital(best.arm_class)} is expected to gain {_gain(best)}, {more}."
 
     def rows(self) -> list[tuple[str, ...]]:

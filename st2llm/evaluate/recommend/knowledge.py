@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from st2llm.data import load_data
 from st2llm.errors import ConfigError, DataError
+from st2llm.evaluate.leaderboard.arm_class import CONTROL
 from st2llm.evaluate.leaderboard.arms import RankedArm, by_task, rank_arms
 from st2llm.evaluate.leaderboard.gather import gather, newer_runs
 from st2llm.evaluate.recommend.measures import MEASURES_VERSION, Measures, measure
@@ -109,7 +110,7 @@ def _gather_evidence(reports: Sequence[Path], known: dict[str, Measures], load: 
 def _is_evidence(arm: RankedArm) -> bool:
     """Whether an arm stands for its class, on data that were measured in the world."""
     made = arm.data in _MADE or arm.data.endswith("-leak")
-    if arm.arm_class == "control":
+    if arm.arm_class == CONTROL:
         return False
     return arm.place == 1 and arm.ratio is not None and arm.ratio > 0 and not made
 

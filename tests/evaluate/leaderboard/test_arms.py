@@ -71,6 +71,12 @@ def test_gains_of_scores_are_differences_and_errors_what_is_missing_to_one(tmp_p
     assert arms.loc["none", "ratio"] == pytest.approx(0.5)
 
 
+def test_a_rule_without_any_error_gives_no_multiple_of_it(tmp_path):
+    arms = table(tmp_path, [record("last-value", 0.0), record("ridge", 5.0)])
+    assert arms["ratio"].isna().all()
+    assert arms["over_rule"].isna().all()
+
+
 def test_a_run_without_a_rule_has_no_gain_over_one(tmp_path):
     arms = table(tmp_path, [record("ridge", 5.0), record("none", 6.0, family="primitive", backbone="none")])
     assert arms["rule"].isna().all()

@@ -9,6 +9,8 @@ import pytest
 from support import fake_run
 from support.command_line import run_cli
 
+pytestmark = pytest.mark.slow
+
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
@@ -120,7 +122,6 @@ def test_a_page_that_is_no_html_file_is_refused(board):
     assert "The page is an HTML file, but --out is" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed: the page is not looked at")
 def test_a_browser_filters_by_choice_and_by_fragment_at_both_widths_without_overflow(board, tmp_path):
     probe = board.parent / "probe.html"
