@@ -13,10 +13,11 @@ class DecodePass:
     """A repeated pass that extends answers; the `draws` answers of a prompt share the prompt's keys and values.
 
     A query attends to three stretches of keys with one softmax: the prefix that all prompts begin with, the
-    rest of its prompt, and its own answer so far. Scores and the answers' own keys and values are fp32: a
-    product of three rows with fifty is two to three times faster in fp32 than in bf16, and more precise. Rows
-    are ordered prompt by prompt. max_new_tokens: the most tokens of an answer. `begin` sets which rows get how
-    many tokens in the next forward pass. `prompts` are emptied, so that their tensors are stored once.
+    rest of its prompt, and its own answer so far. The first is read once for all rows, the second once for the draws
+    of a prompt (Hydragen, Juravsky et al. 2024); one softmax over the joined scores is what merging by log-sum-exp
+    computes, in fewer kernels. Rows are ordered prompt by prompt. max_new_tokens: the most tokens of an answer.
+    `begin` sets which rows get how many tokens in the next forward pass. `prompts` are emptied, so that their tensors
+    are stored once.
     """
 
     def __init__(
@@ -27,25 +28,19 @@ class DecodePass:
         self.draws, self.max_new_tokens = draws, max_new_tokens
         self.device = prompts[0].key[0].device
         self.prompt_length = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
-        # Keys are stored transposed: a product of a few queries with them was up to six times faster.
         self.key: list[Tensor] = []
         self.value: list[Tensor] = []
         while prompts[0].key:
-            self.key.append(
-                _pad_right([prompt.key.pop(0) for prompt in prompts]).transpose(2, 3).contiguous()
-            )
+            self.key.append(_pad_right([prompt.key.pop(0) for prompt in prompts]))
             self.value.append(_pad_right([prompt.value.pop(0) for prompt in prompts]))
-        batch = len(prompts)
         self.max_prompt_length = self.value[0].shape[2]
-        own_dtype = torch.float32
-        self.own_value = [
-            value.new_zeros(batch, value.shape[1], draws, max_new_tokens, value.shape[3], dtype=own_dtype)
-            for value in self.value
-        ]
-        self.own_key = [
-            key.new_zeros(batch, key.shape[1], draws, key.shape[2], max_new_tokens, dtype=own_dtype)
-            for key in self.key
-        ]
+        self.own_key, self.own_value = (
+            [
+                tensor.new_zeros(*tensor.shape[:2], draws, max_new_tokens, tensor.shape[3])
+                for tensor in tensors
+            ]
+            for tensors in (self.key, self.value)
+        )
         self.answer_length = torch.zeros(len(prompts) * draws, dtype=torch.long, device=self.device)
 
     def begin(self, rows: Sequence[int], counts: Sequence[int]) -> Int[Tensor, " token"]:
@@ -76,29 +71,28 @@ class DecodePass:
     ) -> Tensor:
         self._store(layer, key, value)
         q = self._group_queries(query.transpose(0, 1) * options.scaling, key.shape[0])
-        scores = apply_softcap(self._scores(layer, q), options.softcap)
         batch, kv, draws, group, width, _ = q.shape
+        scores = self._scores(layer, q.view(batch, kv, draws, group * width, -1))
+        if options.softcap is not None:
+            scores = apply_softcap(scores.float(), options.softcap)
         if (masked := self._attention_bias(options.window)) is not None:
             first, bias = masked
             scores.view(batch, kv, draws, group, width, -1)[..., first:].add_(bias)
-        output = self._weighted_values(layer, scores.softmax(-1))
+        output = self._weighted_values(layer, scores.softmax(-1).to(value.dtype))
         output = output.view(batch, kv, draws, group, width, -1).permute(0, 2, 4, 1, 3, 5)
-        output = output.reshape(batch * draws * width, kv * group, -1).to(value.dtype)
+        output = output.reshape(batch * draws * width, kv * group, -1)
         return output if self._is_dense else output[self._flat_index]
 
     def _store(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Stores the keys and values of the new tokens; in one assignment where all answers have the same length."""
-        key, value = key.to(self.own_key[layer].dtype), value.to(self.own_value[layer].dtype)
-        if self._common_length is not None:
-            batch, kv, draws, _, _ = self.own_key[layer].shape
-            span = slice(self._common_length, self._common_length + self._width)
-            shape = (kv, batch, draws, self._width, -1)
-            self.own_key[layer][..., span] = key.reshape(shape).permute(1, 0, 2, 4, 3)
-            self.own_value[layer][..., span, :] = value.reshape(shape).transpose(0, 1)
-            return
         prompt, draw = self._row_index // self.draws, self._row_index % self.draws
-        self.own_key[layer][prompt, :, draw, :, self._offset] = key.transpose(0, 1)
-        self.own_value[layer][prompt, :, draw, self._offset] = value.transpose(0, 1)
+        for own, new in ((self.own_key[layer], key), (self.own_value[layer], value)):
+            if self._common_length is None:
+                own[prompt, :, draw, self._offset] = new.transpose(0, 1)
+            else:
+                span = slice(self._common_length, self._common_length + self._width)
+                shape = (own.shape[1], own.shape[0], self.draws, self._width, -1)
+                own[..., span, :] = new.reshape(shape).transpose(0, 1)
 
     def keep_prompts(self, prompts: Int[Tensor, " _"]) -> None:
         """Drops all prompts except these, with their rows."""
@@ -116,41 +110,42 @@ class DecodePass:
         shaped = padded.view(-1, self.draws, self._width, kv, heads // kv, d)
         return shaped.permute(0, 3, 1, 4, 2, 5).contiguous()
 
-    def _scores(self, layer: int, q: Tensor) -> Float[Tensor, "batch kv draw query seen"]:
-        batch, kv, draws, group, width, d = q.shape
-        rows = group * width
+    def _scores(
+        self, layer: int, q: Float[Tensor, "batch kv draw query d"]
+    ) -> Float[Tensor, "batch kv draw query seen"]:
+        """The products of queries and keys, in the dtype of the keys.
+
+        Keys are the left factor: with few queries, a product is twice as fast as with keys on the right, whose layout
+        would have to be changed in every step.
+        """
+        batch, kv, draws, rows, d = q.shape
         prompt_end = self.prefix_length + self.max_prompt_length
-        by_row = q.reshape(batch, kv, draws, rows, d)
-        by_prompt = by_row.view(batch, kv, draws * rows, d)
-        scores = q.new_empty(batch, kv, draws, rows, prompt_end + self._max_length, dtype=torch.float32)
+        by_prompt = q.view(batch, kv, draws * rows, d)
+        scores = q.new_empty(batch, kv, draws * rows, prompt_end + self._max_length)
         if self.prefix is not None:
-            prefix_scores = by_prompt.transpose(0, 1).reshape(kv, -1, d) @ self.prefix.key[layer].transpose(
-                1, 2
+            prefix_scores = by_prompt.transpose(0, 1).reshape(kv, -1, d) @ self.prefix.key[layer].mT
+            scores[..., : self.prefix_length] = prefix_scores.view(kv, batch, draws * rows, -1).transpose(
+                0, 1
             )
-            scores[..., : self.prefix_length] = prefix_scores.view(kv, batch, draws, rows, -1).transpose(0, 1)
-        prompt_scores = by_prompt @ self.key[layer]
-        scores[..., self.prefix_length : prompt_end] = prompt_scores.view(batch, kv, draws, rows, -1)
-        scores[..., prompt_end:] = by_row.float() @ self.own_key[layer][..., : self._max_length]
+        scores[..., self.prefix_length : prompt_end] = (self.key[layer] @ by_prompt.mT).mT
+        scores = scores.view(batch, kv, draws, rows, -1)
+        scores[..., prompt_end:] = (self.own_key[layer][..., : self._max_length, :] @ q.mT).mT
         return scores
 
-    def _weighted_values(self, layer: int, weights: Tensor) -> Float[Tensor, "batch kv draw query d"]:
+    def _weighted_values(
+        self, layer: int, weights: Float[Tensor, "batch kv draw query seen"]
+    ) -> Float[Tensor, "batch kv draw query d"]:
         batch, kv, draws, rows, _ = weights.shape
-        prompt_end, dtype = self.prefix_length + self.max_prompt_length, self.value[layer].dtype
-        output = weights[..., prompt_end:] @ self.own_value[layer][..., : self._max_length, :]
-        prompt_weights = (
-            weights[..., self.prefix_length : prompt_end].to(dtype).reshape(batch, kv, draws * rows, -1)
-        )
-        output += (prompt_weights @ self.value[layer]).view(batch, kv, draws, rows, -1)
+        prompt_end = self.prefix_length + self.max_prompt_length
+        by_prompt = weights.view(batch, kv, draws * rows, -1)
+        output = by_prompt[..., self.prefix_length : prompt_end] @ self.value[layer]
+        own_value = self.own_value[layer][..., : self._max_length, :].flatten(0, 2)
+        output.view(batch * kv * draws, rows, -1).baddbmm_(weights[..., prompt_end:].flatten(0, 2), own_value)
         if self.prefix is not None:
-            prefix_weights = (
-                weights[..., : self.prefix_length]
-                .to(dtype)
-                .transpose(0, 1)
-                .reshape(kv, -1, self.prefix_length)
-            )
-            prefix_output = (prefix_weights @ self.prefix.value[layer]).view(kv, batch, draws, rows, -1)
-            output += prefix_output.transpose(0, 1)
-        return output
+            prefix_weights = by_prompt[..., : self.prefix_length].transpose(0, 1).flatten(1, 2)
+            prefix_output = prefix_weights @ self.prefix.value[layer]
+            output += prefix_output.view(kv, batch, draws * rows, -1).transpose(0, 1)
+        return output.view(batch, kv, draws, rows, -1)
 
     def _attention_bias(
         self, window: int | None
@@ -187,7 +182,7 @@ class DecodePass:
             partly_hidden = torch.nonzero(~seen.flatten(0, 2).all(dim=0))
             if len(partly_hidden):
                 first = int(partly_hidden[0])
-                bias = torch.zeros(seen.shape, device=self.device).masked_fill_(~seen, -torch.inf)
+                bias = self.value[0].new_zeros(seen.shape).masked_fill_(~seen, -torch.inf)
                 self._bias[window] = first, bias[:, None, :, None, :, first:]
             else:
                 self._bias[window] = None

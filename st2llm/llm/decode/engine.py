@@ -36,7 +36,7 @@ from st2llm.llm.decode.self_check import check_packed_reading
 from st2llm.llm.decode.token_tree import CandidateTree, check_candidates
 from st2llm.types import Decoding
 
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 """Raised whenever the same request may get another answer from the same weights."""
 MAX_UNEVEN_ROWS = 64
 """The most rows with which forced tokens are read with the token before them although only some rows have any.
