@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-docs check docs figures mutations bench systems clean
+.PHONY: help demo test test-docs check docs figures mutations bench gpu-check gpu-prepare systems clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -71,7 +71,14 @@ mutations: .venv/.dev  ## planted mistakes, each of which must make its tests fa
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python tests/mutations/run.py --workers $(WORKERS)
 
 bench: .venv/.run  ## speed and memory, as ratios within one run
-	@for script in benchmarks/*.py; do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done
+	@for script in $(filter-out benchmarks/gpu_check.py,$(wildcard benchmarks/*.py)); do [ ! -f "$$script" ] || $(BIN)/python "$$script" || exit 1; done
+
+# Offline once GPU_CACHE was filled, on a machine with network, by: make gpu-prepare GPU_CACHE=folder
+gpu-check: .venv/.dev  ## the checks that need a GPU, in at most eight minutes; results in runs/gpu-check.json
+	$(BIN)/python benchmarks/gpu_check.py $(if $(GPU_CACHE),--cache $(GPU_CACHE)) $(if $(DEVICE),--device $(DEVICE))
+
+gpu-prepare: .venv/.run  ## what gpu-check needs, downloaded into the folder GPU_CACHE
+	$(BIN)/python benchmarks/gpu_check.py --prepare $(if $(GPU_CACHE),--cache $(GPU_CACHE))
 
 systems: .venv/.run  ## published transfer systems: trained one after the other, then compared
 	@for s in urbangpt; do \

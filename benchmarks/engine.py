@@ -22,11 +22,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import st2llm
+from st2llm.devices import best_device, synchronise
 from st2llm.llm import load_llm
 from st2llm.llm.decode.attention import packed_attention
 from st2llm.llm.decode.requests import DecodeRequest
 from st2llm.llm.grammar import build_automaton
-from st2llm.llm.local import LanguageModel, best_device, choose_dtype
+from st2llm.llm.local import LanguageModel, choose_dtype
 from st2llm.types import Decoding, Numbers, Prompt, TemplateId
 
 DRAWS = Decoding(draws=5, temperature=0.7, seed=0)
@@ -76,6 +77,7 @@ def prefill_run(llm: LanguageModel, words: Sequence[str]) -> tuple[float, int]:
     began = time.perf_counter()
     with packed_attention(llm.model), llm.engine._packed_layers.installed():
         llm.engine._prefill(texts, None)
+    synchronise(llm.device)
     return time.perf_counter() - began, sum(map(len, texts))
 
 
@@ -199,9 +201,7 @@ def scoring(name: str, repeats: int, say: Callable[[str], None]) -> dict[str, ob
         for i in chosen:
             text = torch.tensor([[*ids, *candidates[i]]], device=llm.device)
             logprobs = llm.model(input_ids=text).logits[0, len(ids) - 1 : -1].float().log_softmax(-1)
-            loop[int(i)] = float(
-                logprobs[torch.arange(len(candidates[i])), torch.tensor(candidates[i])].sum()
-            )
+            loop[int(i)] = float(logprobs[torch.arange(len(candidates[i])), candidates[i]].sum())
         theirs.append((time.perf_counter() - began) * 32)
         began = time.perf_counter()
         scores = llm.engine.candidate_logprobs(ids, candidates)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from st2llm.align.projection import build_down_projection, build_up_projection
-from st2llm.config.model import Projection
+from st2llm.config.model import FROZEN, Adaptation, Projection
+from st2llm.devices import best_device, synchronise
 from st2llm.llm import load_llm
 from st2llm.llm.local import LanguageModel
 from st2llm.model.attention import attention_for_training
@@ -47,12 +48,12 @@ def instruction(llm: LanguageModel) -> str:
 class Ours(nn.Module):
     """What an arm does behind its encoder, with a loss and an optimiser."""
 
-    def __init__(self, llm: LanguageModel) -> None:
+    def __init__(self, llm: LanguageModel, adaptation: Adaptation = FROZEN) -> None:
         super().__init__()
         how = Projection()
         self.up = build_up_projection(how, D_ST, llm.d_lm, token_rms=llm.token_rms)
         self.down = build_down_projection(how, llm.d_lm, D_ST)
-        self.backbone = LLMBackbone(llm)
+        self.backbone = LLMBackbone(llm, adaptation)
 
     def forward(self, z: Tensor, words: tuple[str, ...]) -> Tensor:
         states, mean = self.backbone(self.up(z), words)
@@ -60,9 +61,9 @@ class Ours(nn.Module):
 
 
 def ours(llm: LanguageModel, text: str, tokens: int) -> Callable[[], None]:
-    arm = Ours(llm)
+    arm = Ours(llm).to(llm.device)
     optimiser = torch.optim.AdamW([p for p in arm.parameters() if p.requires_grad], lr=1e-3, fused=True)
-    z, target = torch.randn(2, BATCH, tokens, D_ST)
+    z, target = torch.randn(2, BATCH, tokens, D_ST).to(llm.device)
     words = (text,) * BATCH
 
     def step() -> None:
@@ -77,7 +78,7 @@ def ours(llm: LanguageModel, text: str, tokens: int) -> Callable[[], None]:
 def bare(llm: LanguageModel, text: str, tokens: int, *, prefix: bool) -> Callable[[], None]:
     """Forward and backward of the model on embeddings that want a gradient, and nothing else."""
     memory = PromptCache(llm)
-    soft = (llm.token_rms * torch.randn(BATCH, tokens, llm.d_lm)).to(llm.dtype).requires_grad_()
+    soft = (llm.token_rms * torch.randn(BATCH, tokens, llm.d_lm)).to(llm.device, llm.dtype).requires_grad_()
 
     def step() -> None:
         past, length = DynamicCache(), 0
@@ -87,8 +88,8 @@ def bare(llm: LanguageModel, text: str, tokens: int, *, prefix: bool) -> Callabl
         with attention_for_training(llm, BATCH * tokens * (length + tokens)):
             states = llm.model.base_model(
                 inputs_embeds=soft,
-                attention_mask=torch.ones(BATCH, length + tokens, dtype=torch.long),
-                position_ids=(length + torch.arange(tokens)).expand(BATCH, -1),
+                attention_mask=torch.ones(BATCH, length + tokens, dtype=torch.long, device=llm.device),
+                position_ids=(length + torch.arange(tokens, device=llm.device)).expand(BATCH, -1),
                 past_key_values=past,
                 use_cache=prefix,
             ).last_hidden_state
@@ -100,10 +101,10 @@ def bare(llm: LanguageModel, text: str, tokens: int, *, prefix: bool) -> Callabl
 
 def peers(llm: LanguageModel, text: str, tokens: int) -> Callable[[], None]:
     """As Time-LLM and its like write it: everything in fp32, the instruction in every step, every layer's states."""
-    up, down = nn.Linear(D_ST, llm.d_lm), nn.Linear(llm.d_lm, D_ST)
+    up, down = nn.Linear(D_ST, llm.d_lm).to(llm.device), nn.Linear(llm.d_lm, D_ST).to(llm.device)
     optimiser = torch.optim.AdamW([*up.parameters(), *down.parameters()], lr=1e-3)
-    z, target = torch.randn(2, BATCH, tokens, D_ST)
-    ids = torch.tensor([llm.tokenizer.encode(text)] * BATCH)
+    z, target = torch.randn(2, BATCH, tokens, D_ST).to(llm.device)
+    ids = torch.tensor([llm.tokenizer.encode(text)] * BATCH, device=llm.device)
 
     def step() -> None:
         words = llm.model.get_input_embeddings()(ids)
@@ -125,6 +126,7 @@ def measure(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, flo
         for name, step in steps.items():
             began = time.perf_counter()
             step()
+            synchronise(best_device())
             if round_:
                 times[name].append(time.perf_counter() - began)
     return {name: statistics.median(found) for name, found in times.items()}

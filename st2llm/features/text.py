@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from st2llm.data import fetch
 from st2llm.data.fetch import Source
+from st2llm.devices import find_device
 from st2llm.errors import ArtefactError, ConfigError, nearest
 from st2llm.hub import offline
 
@@ -76,11 +77,12 @@ def load(name: str = "minilm", device: str | None = None) -> SentenceEncoder:
     device: a torch device name; the best available by default. Raises ConfigError for an invalid name,
     ArtefactError where the model cannot be obtained.
     """
+    place = str(find_device(device))
     with _without_progress_bar():
-        return SentenceEncoder(name, _load_minilm(device) if name in NAMES else _load_named(name, device))
+        return SentenceEncoder(name, _load_minilm(place) if name in NAMES else _load_named(name, place))
 
 
-def _load_named(name: str, device: str | None) -> SentenceTransformer:
+def _load_named(name: str, device: str) -> SentenceTransformer:
     path = Path(name).expanduser()
     if not path.is_dir() and not _HUB_ID.fullmatch(name):
         raise ConfigError(
@@ -116,7 +118,7 @@ def _without_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load_minilm(device: str | None) -> SentenceTransformer:
+def _load_minilm(device: str) -> SentenceTransformer:
     """The packaged folder lacks the (empty) folder of its last module, so the three modules are assembled here."""
     files = fetch.fetch(MINILM, hint="st2llm data fetch minilm")
     folder = files[f"{_FOLDER}/config.json"].parent

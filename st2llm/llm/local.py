@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from st2llm.devices import best_device, has_native_bf16
 from st2llm.display import Displayed, Overview
 from st2llm.errors import AlignmentError, ConfigError, DataError
 from st2llm.llm import model_files
@@ -63,7 +64,6 @@ class LanguageModel(Displayed):
         self.depth = len(decoder_layers(model))
         self.depth_full = depth_full
         self.dtype: torch.dtype = table.dtype
-        self.device: torch.device = table.device
         self.quant = quant
         self.sha256 = sha256
         self.d_lm = int(table.shape[1])
@@ -72,6 +72,12 @@ class LanguageModel(Displayed):
         self.token_rms = embedding_scale * float(table.float().square().mean().sqrt())
         self.config_sha256 = model_files.config_sha256(files.folder)
         self._tokenizer_sha256 = model_files.tokenizer_sha256(files.folder)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights, also after they were moved."""
+        table: Tensor = self.model.get_input_embeddings().weight
+        return table.device
 
     def overview(self) -> Overview:
         """Name, depth, width, and how the weights are held."""
@@ -172,7 +178,7 @@ class LanguageModel(Displayed):
         Raises ConfigError for an architecture that neither engine reads as transformers does.
         """
         try:
-            return Engine(self.model, native_bf16=self.device.type != "cpu" or _cpu_has_bf16())
+            return Engine(self.model, native_bf16=has_native_bf16(self.device))
         except ConfigError as error:
             engine = SingleTextEngine(self.model)
             reason = str(error).partition(": ")[2].partition(". ")[0]
@@ -234,12 +240,6 @@ def _check_no_slots(prompt: Prompt) -> None:
         )
 
 
-def best_device() -> torch.device:
-    """The accelerator that torch finds (CUDA, MPS, XPU, ...), otherwise the CPU."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
-
-
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The torch dtype for 'fp32' or 'bf16'; 'auto' means bf16 where the hardware multiplies it natively, else
     fp32.
@@ -247,8 +247,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Raises ConfigError for any other value.
     """
     if dtype == "auto":
-        native = device.type != "cpu" or _cpu_has_bf16()
-        return torch.bfloat16 if native else torch.float32
+        return torch.bfloat16 if has_native_bf16(device) else torch.float32
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of auto, {', '.join(DTYPES)}, but it is {dtype!r}.")
     return DTYPES[dtype]
@@ -369,8 +368,3 @@ def _check_config(folder: Path) -> None:
             f"{quantisation.get('quant_method', 'by an unnamed method')}). Give the unquantised model and "
             f"quant='int8' or 'nf4'."
         )
-
-
-def _cpu_has_bf16() -> bool:
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("bf16"))

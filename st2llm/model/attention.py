@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
+from st2llm.devices import is_cpu
 from st2llm.llm.local import LanguageModel
 
 LARGEST_SCORES = 2**22
@@ -15,7 +16,7 @@ def keeps_scores(llm: LanguageModel, scores_per_head: int) -> bool:
     """Whether a pass may keep all attention scores of a layer. scores_per_head: batch x queries x keys."""
     heads = int(getattr(llm.model.config.get_text_config(), "num_attention_heads", 1))
     return (
-        llm.device.type == "cpu"
+        is_cpu(llm.device)
         and scores_per_head * heads <= LARGEST_SCORES
         and not torch.is_autocast_enabled("cpu")
     )
@@ -32,7 +33,7 @@ def attention_for_training(llm: LanguageModel, scores_per_head: int) -> Iterator
     config = llm.model.config.get_text_config()
     scores = scores_per_head * int(getattr(config, "num_attention_heads", 1))
     previous = config._attn_implementation
-    if llm.device.type != "cpu" or previous != "sdpa" or scores > LARGEST_SCORES:
+    if not is_cpu(llm.device) or previous != "sdpa" or scores > LARGEST_SCORES:
         yield
         return
     config._attn_implementation = "eager"

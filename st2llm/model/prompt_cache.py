@@ -44,6 +44,8 @@ class PromptCache:
 
     def lookup(self, prompts: Sequence[str], length_class: int = 1) -> KeptPrompts:
         """The keys and values of these prompts; those that are missing are read."""
+        if any(kept.keys.device != self.llm.device for kept in self.entries.values()):
+            self.entries.clear()  # the model was moved to another device
         keys_of_entries = [(length_class, text) for text in prompts]
         if missing := sorted(text for _, text in set(keys_of_entries) - set(self.entries)):
             self._read(missing, length_class)

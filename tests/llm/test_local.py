@@ -22,6 +22,8 @@ def test_it_says_what_it_is(tiny, architecture):
     assert llm.dtype == torch.float32
     assert len(llm.sha256) == 64
     seen = llm.model.get_input_embeddings()(torch.arange(llm.tokenizer.vocab_size))
+    shown = f"LanguageModel(name={llm.name}, layers=3 of 4, d_lm=32, dtype=float32, device=cpu, quant=none"
+    assert repr(llm).startswith(shown[:60]) and "dtype=float32, device=cpu" in repr(llm)
     assert llm.token_rms == pytest.approx(float((seen**2).mean() ** 0.5), rel=1e-4)
 
 

@@ -35,12 +35,16 @@ def arm_and_preprocessor(
 ) -> tuple[Arm, FieldPreprocessor]:
     settings = EncoderSettings(d_st=8, patch=8, layers=1, tokens=tokens)
     blueprint = ArmSpec(FieldShape(HISTORY, HORIZON, NODES, 1, 24), fields.EDGES, 32, 0.3, 4, settings)
+    adaptations = {
+        "llm-lora": Adaptation(method="lora", rank=4),
+        "matched": Adaptation(method="lora", rank=16),
+    }
     arm = build_arm(
         backbone,
         blueprint,
         seed=0,
         llm=llm,
-        adaptation=Adaptation(method="lora", rank=4) if backbone == "llm-lora" else FROZEN,
+        adaptation=adaptations.get(backbone, FROZEN),
     )
     if trained:
         with torch.random.fork_rng():

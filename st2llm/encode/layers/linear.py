@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from st2llm.devices import has_avx, has_onednn_linear, on_cpu
+
 _FEWEST_PRODUCTS = 2**23
 """Multiplications of a layer below which the calls from Python take as long as oneDNN saves."""
 ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -40,7 +42,7 @@ def linear(
 def _onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
         _AVAILABLE
-        and x.device.type == "cpu"
+        and on_cpu(x)
         and x.dtype == weight.dtype == torch.float32
         and x.numel() * len(weight) >= _FEWEST_PRODUCTS
         and not torch.is_autocast_enabled("cpu")
@@ -80,8 +82,4 @@ def _product(
     return output
 
 
-_AVAILABLE = (
-    ONEDNN_LINEAR is not None
-    and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    and "AVX" in torch.backends.cpu.get_cpu_capability()
-)
+_AVAILABLE = ONEDNN_LINEAR is not None and has_onednn_linear() and has_avx()

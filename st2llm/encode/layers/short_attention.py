@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from st2llm.devices import on_cpu
+
 MOST_TOKENS = 32
 """Number of tokens above which PyTorch's fused kernel is as fast."""
 
@@ -36,7 +38,7 @@ def softmax_of_few(scores: Float[Tensor, "*batch entry"]) -> Float[Tensor, "*bat
 
 def _is_short(x: Tensor) -> bool:
     return (
-        x.device.type == "cpu"
+        on_cpu(x)
         and x.dtype == torch.float32
         and x.shape[3] <= MOST_TOKENS
         and not torch.is_autocast_enabled("cpu")

@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, silu
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
+from st2llm.devices import on_cpu
+
 
 class FrozenLlama:
     """Reads soft tokens that follow prompts, whose keys and values it is given.
@@ -56,8 +58,7 @@ class FrozenLlama:
 def _is_plain(layer: nn.Module) -> bool:
     projections = [module for name, module in layer.named_modules() if name.endswith("_proj")]
     plain = type(layer) is LlamaDecoderLayer and all(
-        type(module) is nn.Linear and module.bias is None and module.weight.device.type == "cpu"
-        for module in projections
+        type(module) is nn.Linear and module.bias is None and on_cpu(module.weight) for module in projections
     )
     activation = type(layer.get_submodule("mlp.act_fn")).__name__ if plain else ""
     return activation in ("SiLU", "SiLUActivation") and not any(p.requires_grad for p in layer.parameters())

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from st2llm.devices import has_onednn_linear, on_cpu
 from st2llm.llm.decode.fused_layer import FusedLayer, RotaryEmbedding, can_fuse
 from st2llm.llm.decode.packed_linear import PackedLinear
 
@@ -89,5 +90,4 @@ class _SharedInputLinear:
 
 
 def _can_pack(layer: object) -> bool:
-    available = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return type(layer) is nn.Linear and layer.weight.device.type == "cpu" and available
+    return type(layer) is nn.Linear and on_cpu(layer.weight) and has_onednn_linear()

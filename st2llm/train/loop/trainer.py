@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from st2llm.devices import is_cpu, seed_generator
 from st2llm.encode.batch import Batch
 from st2llm.errors import TrainingError
 from st2llm.model.objectives.objective import Objective
@@ -108,7 +109,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             self.trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
         )
-        if device.type == "cpu":
+        if is_cpu(device):
             keep_freed_memory()
         self.validation = validation.to(device)
         self.averaged = (
@@ -179,7 +180,7 @@ class Trainer:
         device = self.accelerator.device
         batch: Batch = self.objective.draw(self.batches.next().to(device), _generator(self.seed, step))
         # Dropout of a step is the same wherever training was taken up again.
-        _seed_device(device, self.seed * 1_000_003 + step)
+        seed_generator(device, self.seed * 1_000_003 + step)
         return batch
 
     def _accumulate_gradients(self, batch: Batch, step: int) -> None:
@@ -366,14 +367,3 @@ def evaluate(module: nn.Module, data: Batch, objective: Objective, batch: int, *
 def _generator(seed: int, step: int) -> torch.Generator:
     """The generator of one step: it depends on the seed and the step alone, so that a resumed run draws the same."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step + 1) % 2**63)
-
-
-def _seed_device(device: torch.device, seed: int) -> None:
-    """Seeds the generator that a module on this device draws from.
-
-    `torch.manual_seed` formats the stack of calls for each kind of device that is not in use, 2 ms each time.
-    """
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
