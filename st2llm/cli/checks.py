@@ -22,15 +22,16 @@ def audit(
         typer.Argument(
             metavar="PREDICTIONS",
             help="A csv, parquet or npz file with a row for each predicted value: sample or origin (time of the first "
-            "predicted step), place, step (from 0), value; channel where there are several; truth if you have it.",
+            "predicted step), place, step (from 0), value; channel where there are several; truth if you have it. "
+            "Or the folder of a run, for its ranking.",
         ),
     ],
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--data", metavar="NAME|CARD", help="What the predictions are of; NAME#SPLIT for a split."
+            "--data", metavar="NAME|CARD", help="What a file's predictions are of; NAME#SPLIT for a split."
         ),
-    ],
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -68,6 +69,9 @@ def audit(
     from st2llm.evaluate.audit.claims import parse_claims
     from st2llm.evaluate.audit.report import HEADER, RULES_HEADER
 
+    if data is None:
+        _print_ranking(predictions, out, as_json=as_json)
+        return
     claimed = parse_claims(claims or [], rival)
     print_note("Scoring under each protocol, and fitting the rules ...")
     result = audit_file(predictions, data, task, AuditSettings(units, timezone, stride), claimed)
@@ -79,6 +83,23 @@ def audit(
     print_table(HEADER, result.rows())
     typer.echo()
     print_table(RULES_HEADER, result.rule_rows())
+    if page is not None:
+        typer.echo(f"Report: {page}")
+
+
+def _print_ranking(run: Path, out: Path | None, *, as_json: bool) -> None:
+    """What the choices of protocol change in the ranking of a run, or of the runs in a folder."""
+    from st2llm.evaluate.audit.ranking import HEADER, audit_run
+
+    if run.is_file():
+        raise typer.BadParameter("Name what the predictions of a file are of: --data NAME.")
+    result = audit_run(run)
+    page = None if out is None else result.write(out)
+    if as_json:
+        print_json(result.to_json())
+        return
+    typer.echo("\n".join(result.sentences()) + "\n")
+    print_table(HEADER, result.rows())
     if page is not None:
         typer.echo(f"Report: {page}")
 

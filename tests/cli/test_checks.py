@@ -29,3 +29,13 @@ def test_an_empty_folder_is_an_error_with_what_to_do(card, tmp_path):
     done = run_cli("audit", tmp_path, "--data", card, "--task", "forecast-24-12")
     assert done.returncode == 1
     assert "Give a csv, parquet or npz file with the columns" in done.stderr
+
+
+def test_a_file_without_data_is_a_usage_error_and_a_folder_needs_a_run(tmp_path):
+    (tmp_path / "theirs.csv").write_text("origin,place,step,value\n")
+    done = run_cli("audit", tmp_path / "theirs.csv")
+    assert done.returncode == 2
+    assert "--data NAME" in done.stderr
+    done = run_cli("audit", tmp_path)
+    assert done.returncode == 1
+    assert "holds no run.json" in done.stderr
