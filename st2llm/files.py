@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +109,43 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.release()
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """A context that one process at a time enters; the lock on the file `path` ends with the process that holds it.
+
+    on_wait: called once where another process holds the lock, which is then waited for. The file stays. Raises
+    StorageError where the file cannot be made, or its file system has no locks.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait()
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise StorageError(
+            f"{path} could not be locked: {getattr(error, 'strerror', None) or error}. Processes that share a folder "
+            f"need a file system with locks (flock). Choose another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process, or another part of this one, holds the lock on a file."""
+    lock = FileLock(path)
+    with suppress(FileNotFoundError):
+        if not path.exists():
+            return False
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+    return False

@@ -48,6 +48,26 @@ class PassedObjects:
 NOTHING_PASSED = PassedObjects()
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a comparison is asked for: a suite or a list of suites, what overrides it, and where the results go."""
+
+    suite: SuiteSource
+    overrides: plan.Overrides = plan.Overrides()
+    passed: PassedObjects = NOTHING_PASSED
+    out: str | Path | None = None
+    resume: bool = False
+    prune: bool = False
+    save_arms: bool = False
+    progress: bool = True
+
+    def make_plan(self) -> plan.Plan:
+        """The suites and their folders, checked; raises as `st2llm.evaluate.run.plan.make`."""
+        data = self.passed.data
+        source = self.suite if data is None else plan.with_data_of(self.suite, data)
+        return plan.make(source, self.overrides, out=self.out, resume=self.resume)
+
+
 def compare(
     suite: SuiteSource,
     *,
@@ -83,16 +103,32 @@ def compare(
         custom=tuple(predictor.name for predictor in passed.predictors),
         settings=settings or {},
     )
-    source = suite if passed.data is None else plan.with_data_of(suite, passed.data)
-    planned = plan.make(source, changes, out=out, resume=resume)
+    return run_here(
+        Request(
+            suite, changes, passed, out, resume=resume, prune=prune, save_arms=save_arms, progress=progress
+        )
+    )
+
+
+def run_here(request: Request) -> Report:
+    """Runs a comparison in this process, one job after the other; see `compare`."""
+    planned = request.make_plan()
     with (
-        _claimed(planned, resume=resume),
-        show_run_progress(progress, plan.planned_arms(planned)) as reporter,
+        claimed(planned, resume=request.resume),
+        show_run_progress(request.progress, plan.planned_arms(planned)) as reporter,
     ):
-        prepared = [prepare(each, passed, reporter, save_arms=save_arms) for each in planned.suites]
-        reports = [
-            _run(each, store, prune=prune) for each, store in zip(prepared, planned.stores, strict=True)
+        prepared = [
+            prepare(each, request.passed, reporter, save_arms=request.save_arms) for each in planned.suites
         ]
+        reports = [
+            _run(each, store, prune=request.prune)
+            for each, store in zip(prepared, planned.stores, strict=True)
+        ]
+    return merge(planned, reports)
+
+
+def merge(planned: plan.Plan, reports: Sequence[Report]) -> Report:
+    """The report of a comparison, of those of its suites."""
     if len(reports) == 1:
         return reports[0]
     pairs = zip(reports, planned.suites, strict=True)
@@ -104,7 +140,7 @@ def compare(
 
 
 @contextmanager
-def _claimed(planned: plan.Plan, *, resume: bool) -> Iterator[None]:
+def claimed(planned: plan.Plan, *, resume: bool) -> Iterator[None]:
     """A context in which no other process writes into the folders of a plan.
 
     Raises ConfigError where another process does, or where one has written a run since the plan was made.
@@ -148,21 +184,33 @@ def prepare(
 
 
 def _run(prepared: PreparedSuite, store: RunStore, *, prune: bool) -> Report:
-    studies, first = prepared.studies, prepared.studies[0].inputs
-    arms = studies[0].trained.arms
-    warmup = {"warmup_data_sha256": arms.warmup_data_sha256, "init_from_sha256": arms.init_from_sha256}
-    resumed = store.open(
-        {**run_card(first), **warmup, **_faults_json(first.data, prepared.faults)}, prune=prune
-    )
-    for note in resumed.notes:
-        first.reporter.note(note)
+    studies = prepared.studies
+    open_run(prepared, store, prune=prune)
     # Controls run first: the other results mean little where the suite cannot detect a planted gain.
     run_controls(studies[0], store)
     for study in studies:
         for job in study.jobs():
             study.run(job, store)
+    return finish_run(prepared, store)
+
+
+def open_run(prepared: PreparedSuite, store: RunStore, *, prune: bool = False, join: bool = False) -> None:
+    """Writes run.json, or resumes the run. join: other processes are running it now, see `RunStore.join`."""
+    first, arms = prepared.studies[0].inputs, prepared.studies[0].trained.arms
+    warmup = {"warmup_data_sha256": arms.warmup_data_sha256, "init_from_sha256": arms.init_from_sha256}
+    card = {**run_card(first), **warmup, **_faults_json(first.data, prepared.faults)}
+    if join:
+        store.join(card)
+        return
+    for note in store.open(card, prune=prune).notes:
+        first.reporter.note(note)
+
+
+def finish_run(prepared: PreparedSuite, store: RunStore) -> Report:
+    """Records that every arm has finished, and writes the report."""
+    studies = prepared.studies
     if studies[0].trained.save_arms:
-        _tell_arms_without_checkpoint(studies, store, first.reporter)
+        _tell_arms_without_checkpoint(studies, store, studies[0].inputs.reporter)
     store.mark_finished(datetime.now(UTC).isoformat(timespec="seconds"))
     return rescore(store.root)
 

@@ -1,7 +1,7 @@
 """Planted controls of a suite: its own comparison on planted truths, in folders inside that of the run."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from st2llm.config.predictors import ControlSettings, WindowSettings
 from st2llm.config.suite import Suite
-from st2llm.data.windows.splits import evenly_spaced
+from st2llm.data.windows.splits import Splits, evenly_spaced
 from st2llm.encode.scaler import fit_scaler
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.effects import Effect, FieldEffect, GapEffect, PathEffect, PlaceEffect
@@ -45,42 +45,78 @@ _MOST_VALUES = 150_000
 """Wanted values in these windows at most, beyond the fewest windows."""
 
 
-def run_controls(study: Study, store: RunStore) -> None:
-    """Runs the planted controls of a suite below `controls` in its folder. study: that of its first task.
+@dataclass(frozen=True)
+class Control:
+    """A planted control of a suite. source: the study of the suite's first task, and the folder of its run.
 
-    Does nothing where the suite sets no controls. Raises ConfigError for a strength that the data do not allow, and
-    where the suite's instruction does not show notes.
+    study: the jobs of the control, on planted data, whose results are stored in `store`.
     """
-    settings = study.inputs.suite.controls
-    if settings is None:
-        return
-    for name in settings.by_name:
-        _run_control(study, store, name)
 
+    source: tuple[Study, RunStore]
+    study: Study
+    store: RunStore
+    splits: Splits
+    planting: Planting
+    strength: float
 
-def _run_control(study: Study, store: RunStore, name: str) -> None:
-    inputs, folder = study.inputs, RunStore(store.root / "controls" / name)
-    settings = _settings(inputs.suite)
-    planting = _planting(inputs, settings.by_name[name])
-    planted = plant_splits(inputs.splits, planting)
-    suite = control_suite(inputs.suite, name)
-    real, data = (TaskData(inputs.data, inputs.task, splits) for splits in (inputs.splits, planted))
-    control = Study(Inputs(suite, data, inputs.reporter, models=inputs.models))
-    unplanted = Inputs(suite, real, inputs.reporter, models=inputs.models)
-    notes = {
-        f"{part}_note": samples[0].side.notes[0]
-        for part, samples in (("train", planted.train), ("test", planted.test))
-    }
-    folder.open(
-        {
-            **run_card(control.inputs),
-            **notes,
-            "planted": _planted_json(unplanted, planting, settings.by_name[name]),
+    def open(self) -> None:
+        """Writes run.json of the control, or resumes its run."""
+        inputs, (source, _) = self.study.inputs, self.source
+        real = TaskData(source.inputs.data, inputs.task, source.inputs.splits)
+        unplanted = Inputs(inputs.suite, real, inputs.reporter, models=inputs.models)
+        notes = {
+            f"{part}_note": samples[0].side.notes[0]
+            for part, samples in (("train", self.splits.train), ("test", self.splits.test))
         }
-    )
-    _reuse_encoders(study, store, control, folder)
-    for job in control.jobs():
-        control.run(job, folder)
+        planted = _planted_json(unplanted, self.planting, self.strength)
+        self.store.open({**run_card(inputs), **notes, "planted": planted})
+
+    def prepare_encoder(self, seed: int) -> None:
+        """Gives the arms of a seed the encoder that the suite warmed up on the real data.
+
+        An encoder that is warmed up on planted data memorises the notes. Its embeddings of note words are the initial
+        ones.
+        """
+        path = self.study.trained.arms.encoder_path(seed, self.store)
+        if self.study.inputs.suite.encoder.warmup is None or path.exists():
+            return
+        source, store = self.source
+        warm = source.trained.arms.initial_encoder(seed, store) or {}
+        blueprint = self.study.trained.arms.training.of(seed).blueprint()
+        fresh = EncoderWithHead(blueprint, seed=seed).encoder.state_dict()
+        state = {name: fresh[name] if name.endswith("notes.weight") else warm[name] for name in warm}
+        content = save({name: tensor.contiguous() for name, tensor in state.items()})
+        write_atomically(path, partial(Path.write_bytes, data=content))
+
+
+def make_control(study: Study, store: RunStore, name: str) -> Control:
+    """A control of a suite, planted; its folder is inside that of the run. study: that of the suite's first task.
+
+    Raises ConfigError for a strength that the data do not allow, and where the suite's instruction shows no notes.
+    """
+    inputs, strength = study.inputs, _settings(study.inputs.suite).by_name[name]
+    planting = _planting(inputs, strength)
+    splits = plant_splits(inputs.splits, planting)
+    data = TaskData(inputs.data, inputs.task, splits)
+    control = Study(Inputs(control_suite(inputs.suite, name), data, inputs.reporter, models=inputs.models))
+    folder = RunStore(store.root / "controls" / name)
+    return Control((study, store), control, folder, splits, planting, strength)
+
+
+def control_names(suite: Suite) -> tuple[str, ...]:
+    """The names of the controls of a suite, in the order in which they run."""
+    return () if suite.controls is None else tuple(suite.controls.by_name)
+
+
+def run_controls(study: Study, store: RunStore) -> None:
+    """Runs the planted controls of a suite below `controls` in its folder; see `make_control`."""
+    for name in control_names(study.inputs.suite):
+        control = make_control(study, store, name)
+        control.open()
+        for seed in control.study.inputs.suite.seeds:
+            control.prepare_encoder(seed)
+        for job in control.study.jobs():
+            control.study.run(job, control.store)
 
 
 def control_suite(suite: Suite, name: str) -> Suite:
@@ -223,23 +259,3 @@ def _planted_json(inputs: Inputs, planting: Planting, strength: float) -> dict[s
         "with_note": informed,
         "gain": _gain(inputs, without, informed),
     }
-
-
-def _reuse_encoders(study: Study, store: RunStore, control: Study, folder: RunStore) -> None:
-    """Gives the arms of a control the encoders that the suite warmed up on the real data.
-
-    An encoder that is warmed up on planted data memorises the notes. Its embeddings of note words are the initial ones.
-    """
-    if control.inputs.suite.encoder.warmup is None:
-        return
-    for seed in control.inputs.suite.seeds:
-        path = control.trained.arms.encoder_path(seed, folder)
-        if path.exists():
-            continue
-        warm = study.trained.arms.initial_encoder(seed, store) or {}
-        fresh = EncoderWithHead(
-            control.trained.arms.training.of(seed).blueprint(), seed=seed
-        ).encoder.state_dict()
-        state = {name: fresh[name] if name.endswith("notes.weight") else warm[name] for name in warm}
-        content = save({name: tensor.contiguous() for name, tensor in state.items()})
-        write_atomically(path, partial(Path.write_bytes, data=content))

@@ -36,6 +36,19 @@ def job_key(suite: Suite, task: str, predictor: str, seed: int) -> str:
 
 
 @dataclass(frozen=True)
+class JobGroup:
+    """Jobs of one predictor that one process runs, because it trains them together. after: the job to finish before."""
+
+    jobs: tuple[Job, ...]
+    after: Job | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of the first job, which names the group."""
+        return self.jobs[0].key
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of a job.
 

@@ -11,7 +11,7 @@ from st2llm.config.model import LLM_BACKBONES
 from st2llm.data.windows.fitted_on import NOT_FITTED, PRE_TRAINING, FittedOn
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.job import Job
+from st2llm.evaluate.run.job import Job, JobGroup
 from st2llm.evaluate.run.models import describe
 from st2llm.evaluate.run.runners import RUNNERS, runner_name
 from st2llm.evaluate.run.runners.sources import source_sha256
@@ -39,6 +39,24 @@ class Study:
     def jobs(self) -> list[Job]:
         """Every predictor once for each seed; those that are not trained once, as text predictors have draws."""
         return [job for predictor in self.inputs.suite.predictors for job in self.inputs.jobs(predictor)]
+
+    def groups(self) -> list[JobGroup]:
+        """The same jobs, in the same order, in the groups that can run apart from each other."""
+        return [
+            group
+            for predictor in self.inputs.suite.predictors
+            for group in (
+                self.trained.arms.groups(predictor)
+                if runner_name(predictor) == "trained"
+                else [JobGroup((job,)) for job in self.inputs.jobs(predictor)]
+            )
+        ]
+
+    def is_finished(self, job: Job, store: RunStore) -> bool:
+        """Whether the store holds the result of a job, from the files that its predictor is read from now."""
+        result = store.finished(job.key)
+        source = source_sha256(job.predictor)
+        return result is not None and result.get("source_sha256", source) == source
 
     def run(self, job: Job, store: RunStore) -> dict[str, Any]:
         """Runs one job and stores its outcome, or returns the result of the finished one.

@@ -1,7 +1,9 @@
 """Writes a run folder. Each file is written atomically, so a killed run can be resumed."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run_folder import resumption
 from st2llm.evaluate.run_folder.reading import read_json, read_record, read_table
 from st2llm.evaluate.run_folder.resumption import Resumption
-from st2llm.files import remove_temporary, write_atomically
+from st2llm.files import is_locked, locked, remove_temporary, write_atomically
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -48,6 +50,10 @@ _SAME = ("data_sha256", "side_sha256", "split_sha256", "warmup_data_sha256", "in
 """Keys of run.json that must be the same where a run is resumed."""
 _CARD_KEYS = ("config", "data_sha256", "split_sha256")
 """Keys without which run.json cannot be used."""
+
+
+JOBS = ".jobs"
+"""The folder in a run folder of locks and progress of processes that share it."""
 
 
 class RunStore:
@@ -107,6 +113,21 @@ class RunStore:
         write_json(path, {**kept, **settings, "resumed": [*before.get("resumed", []), again]})
         return changes
 
+    def join(self, run: Mapping[str, Any]) -> None:
+        """Checks that a run which other processes are writing now is this one; nothing is written.
+
+        Raises ConfigError where the suite, the data or the split differs.
+        """
+        before = read_record(self.root / "run.json", _CARD_KEYS)
+        old = config.upgrade(before["config"], into=Suite)
+        self._check_unchanged(before, old, run)
+        theirs, ours = ({p["name"]: p for p in each["predictors"]} for each in (old, run["config"]))
+        if differ := sorted(name for name in {*theirs, *ours} if theirs.get(name) != ours.get(name)):
+            raise ConfigError(
+                f"{self.root} is being written by processes that run {', '.join(differ)} with other settings, or not "
+                f"at all. Start every part with the same suite and options."
+            )
+
     def _prune(self, predictors: Sequence[Mapping[str, Any]]) -> None:
         """Deletes the finished arms of all other predictors."""
         names = {str(predictor["name"]) for predictor in predictors}
@@ -133,9 +154,19 @@ class RunStore:
                 raise self._mismatch(f"llm.{key}", str(before[key])[:12], str(now.get(key))[:12])
 
     def mark_finished(self, time: str) -> None:
-        """Records in run.json that every arm has finished, and when (ISO 8601)."""
+        """Records in run.json that every arm has finished, and when (ISO 8601), and removes its locks."""
         path = self.root / "run.json"
         write_json(path, {**read_json(path), "finished": time})
+        for folder in (self.root, *self.root.glob("controls/*")):
+            shutil.rmtree(folder / JOBS, ignore_errors=True)
+
+    def lock(self, name: str, on_wait: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
+        """A context that one process at a time enters, of those that share the folder; see `locked`."""
+        return locked(self.root / JOBS / f"{name}.lock", on_wait)
+
+    def locks_held(self) -> list[str]:
+        """The names of the locks that a process holds now, sorted."""
+        return sorted(path.stem for path in (self.root / JOBS).glob("*.lock") if is_locked(path))
 
     def _mismatch(self, key: str, before: object, now: object) -> ConfigError:
         return ConfigError(

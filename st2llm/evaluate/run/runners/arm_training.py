@@ -17,7 +17,7 @@ from st2llm.encode.batch import Batch, TensorBatch
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.data_summary import data_sha256
 from st2llm.evaluate.run.inputs import Inputs, TaskData
-from st2llm.evaluate.run.job import Job
+from st2llm.evaluate.run.job import Job, JobGroup
 from st2llm.evaluate.run.runners.training_inputs import SeededTraining, TrainingInputs
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import LanguageModel, require_local
@@ -123,12 +123,29 @@ class ArmTraining:
         fit(fresh, data, last, budget, objective=training.objective, seed=job.seed, on_step=reporter.update)
         return fresh
 
+    def groups(self, predictor: PredictorSettings) -> list[JobGroup]:
+        """The jobs of a predictor in the groups in which `train` trains them, in the order of seeds.
+
+        With several learning rates, other seeds wait for the rate that the first seed chooses.
+        """
+        first, *others = self.inputs.jobs(predictor)
+        several = len(self.inputs.budget.lr) > 1
+        if not self._stacks_seeds(predictor):
+            return [JobGroup((first,)), *(JobGroup((job,), first if several else None) for job in others)]
+        if not several:
+            return [JobGroup((first, *others))]
+        return [JobGroup((first,)), *([JobGroup(tuple(others), first)] if others else [])]
+
     def _stack_of(self, job: Job, rates: Sequence[float], store: RunStore) -> list[Job]:
-        """The jobs that are trained together: not those of seeds that draw their own weights, documents or windows."""
-        own = job.predictor.backbone == "llm-random" or job.predictor.set.documents == "shuffled"
-        if len(rates) > 1 or own or not self.training.shares_windows:
+        """The jobs that are trained together."""
+        if len(rates) > 1 or not self._stacks_seeds(job.predictor):
             return [job]
         return [each for each in self.inputs.jobs(job.predictor) if store.finished(each.key) is None]
+
+    def _stacks_seeds(self, predictor: PredictorSettings) -> bool:
+        """Whether seeds are trained together: not those that draw their own weights, documents or windows."""
+        own = predictor.backbone == "llm-random" or predictor.set.documents == "shuffled"
+        return shares_frozen_model(predictor) and not own and self.training.shares_windows
 
     def _train_stacked(self, jobs: Sequence[Job], rates: Sequence[float], store: RunStore) -> None:
         members: list[StackMember] = []
@@ -192,18 +209,19 @@ class ArmTraining:
         if settings is None:
             return None
         path = self.encoder_path(seed, store)
-        if not path.exists():
-            self.inputs.reporter.start(f"encoder, seed {seed}", settings.steps)
         training = self._other_training or self.training.of(seed)
-        return warm_up_encoder(
-            path,
-            training.blueprint(),
-            *training.batches,
-            settings,
-            objective=training.objective,
-            seed=seed,
-            on_step=self.inputs.reporter.update,
-        )
+        with store.lock(f"{path.parent.name}-{path.stem}"):  # processes that share the folder warm it up once
+            if not path.exists():
+                self.inputs.reporter.start(f"encoder, seed {seed}", settings.steps)
+            return warm_up_encoder(
+                path,
+                training.blueprint(),
+                *training.batches,
+                settings,
+                objective=training.objective,
+                seed=seed,
+                on_step=self.inputs.reporter.update,
+            )
 
     @cached_property
     def _other_training(self) -> TrainingInputs | None:
