@@ -32,6 +32,10 @@ class StorageError(St2llmError):
     """Results could not be written."""
 
 
+class EngineError(St2llmError):
+    """Jobs could not be run on other processes or machines, or one of them failed there."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for the end of an error message: the nearest known name, or all names."""
     names = sorted(known)

@@ -10,6 +10,8 @@ from st2llm.cli.options import Changes, DryRun, SuiteName, example
 from st2llm.cli.terminal import is_quiet, print_note, print_rich, print_table
 
 if TYPE_CHECKING:
+    from st2llm.evaluate.report.run_report import Report
+    from st2llm.evaluate.run.compare import Request
     from st2llm.evaluate.run.plan import Overrides
 
 app = typer.Typer()
@@ -61,11 +63,50 @@ def compare(
             "--save-arms", help="Keep each trained arm as a checkpoint, in checkpoints/ of the run folder."
         ),
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="I/N",
+            help="Run the I-th of N parts of the jobs; the others may run at once, on machines that share --out.",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ENGINE",
+            help="Run the jobs on ray, ray://HOST:PORT, slurm, slurm://PARTITION or slurm://local.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="With --on, N jobs at once.")
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-job",
+            metavar="F",
+            min=0,
+            help="With --on, GPUs of a job; 0.5 lets two share one on Ray.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="With --on, threads of a job.")
+    ] = None,
 ) -> None:
     """Run a suite: compare language models with native models and baselines on identical samples."""
     from st2llm.evaluate.run.plan import Overrides, make
     from st2llm.train.recipes import parse_overrides
 
+    if part is not None and on is not None:
+        raise typer.BadParameter(
+            "--part runs a share of the jobs here, and --on all of them elsewhere. Give one."
+        )
+    if on is None and (workers, gpus, threads) != (None, None, None):
+        raise typer.BadParameter(
+            "--workers, --gpus-per-job and --threads are about the jobs of --on. Add --on ray."
+        )
     if prune and not resume:
         raise typer.BadParameter("--prune deletes arms of a run that is resumed. Add --resume.")
     settings = parse_overrides(changes or []) | _parse_seeds(seeds)
@@ -73,26 +114,49 @@ def compare(
     if dry_run:
         _print_estimate(suite, overrides, out, resume)
         return
-    plan = make(suite, overrides, out=out, resume=resume)  # errors of the suite come before torch is loaded
+    # Errors of the suite come before torch is loaded.
+    plan = make(suite, overrides, out=out, resume=resume or part is not None)
     resumed = any(store.exists for store in plan.stores)
-    from st2llm.evaluate.run.compare import compare as run
+    from st2llm.evaluate.run.compare import Request, run_here
     from st2llm.evaluate.run.cost import processor_time
 
-    report = run(
+    request = Request(
         suite,
-        data=data,
-        llm=llm,
+        overrides,
         out=out,
-        limit=limit,
         resume=resume,
         prune=prune,
         save_arms=save_arms,
         progress=not is_quiet(),
-        settings=settings,
     )
+    if part is not None:
+        report = _run_part(request, part, plan.root)
+        if report is None:
+            return
+    elif on is not None:
+        from st2llm.evaluate.distributed.cluster import run_on
+        from st2llm.evaluate.distributed.placement import parse_placement
+
+        report = run_on(request, parse_placement(on, workers=workers, gpus=gpus, threads=threads))
+    else:
+        report = run_here(request)
     print_rich(report.table())
     took = f"Took {processor_time()}" + (" since it was resumed." if resumed else ".")
     typer.echo("\n".join([report.verdict, took, *(f"Report: {page}" for page in report.pages)]))
+
+
+def _run_part(request: "Request", words: str, root: Path) -> "Report | None":
+    """Runs a part of a comparison; its report where no job of another part is left."""
+    from st2llm.evaluate.distributed.parts import run_part
+    from st2llm.evaluate.distributed.placement import parse_part
+
+    result = run_part(request, parse_part(words))
+    if result.report is None:
+        typer.echo(
+            f"Part {words} is done; {result.finished} of {result.planned} jobs have finished. The part that is last "
+            f"writes the report into {root}."
+        )
+    return result.report
 
 
 def _parse_seeds(words: str | None) -> dict[str, Any]:

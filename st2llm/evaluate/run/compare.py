@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter, show_run
 from st2llm.evaluate.run.run_card import run_card
 from st2llm.evaluate.run.runners.checks import check_task
 from st2llm.evaluate.run.study import Study
-from st2llm.evaluate.run_folder.store import RunStore
+from st2llm.evaluate.run_folder.store import PART, RunStore
 from st2llm.evaluate.scoring.channels import channel_scales, with_primary_metric
 from st2llm.files import exclusive
 from st2llm.predict import Predictor, UnfittedPredictor
@@ -53,7 +53,7 @@ class Request:
     """What a comparison is asked for: a suite or a list of suites, what overrides it, and where the results go."""
 
     suite: SuiteSource
-    overrides: plan.Overrides = plan.Overrides()
+    overrides: plan.Overrides = field(default_factory=plan.Overrides)
     passed: PassedObjects = NOTHING_PASSED
     out: str | Path | None = None
     resume: bool = False
@@ -149,6 +149,11 @@ def claimed(planned: plan.Plan, *, resume: bool) -> Iterator[None]:
         for root in dict.fromkeys((planned.root, *(store.root for store in planned.stores))):
             held.enter_context(exclusive(root))
             RunStore(root).claim(resume=resume)
+        if parts := [name for name in RunStore(planned.root).locks_held() if name.startswith(PART)]:
+            raise ConfigError(
+                f"{planned.root} is being written by {', '.join(parts)} of a comparison. Wait until they end, or "
+                f"choose another --out."
+            )
         yield
 
 

@@ -59,8 +59,8 @@ class Control:
     planting: Planting
     strength: float
 
-    def open(self) -> None:
-        """Writes run.json of the control, or resumes its run."""
+    def open(self, *, join: bool = False) -> None:
+        """Writes run.json of the control, or resumes its run. join: other processes are running it now."""
         inputs, (source, _) = self.study.inputs, self.source
         real = TaskData(source.inputs.data, inputs.task, source.inputs.splits)
         unplanted = Inputs(inputs.suite, real, inputs.reporter, models=inputs.models)
@@ -68,8 +68,15 @@ class Control:
             f"{part}_note": samples[0].side.notes[0]
             for part, samples in (("train", self.splits.train), ("test", self.splits.test))
         }
-        planted = _planted_json(unplanted, self.planting, self.strength)
-        self.store.open({**run_card(inputs), **notes, "planted": planted})
+        card = {
+            **run_card(inputs),
+            **notes,
+            "planted": _planted_json(unplanted, self.planting, self.strength),
+        }
+        if join and self.store.exists:
+            self.store.join(card)
+        else:
+            self.store.open(card)
 
     def prepare_encoder(self, seed: int) -> None:
         """Gives the arms of a seed the encoder that the suite warmed up on the real data.

@@ -56,6 +56,10 @@ JOBS = ".jobs"
 """The folder in a run folder of locks and progress of processes that share it."""
 
 
+PART = "part-"
+"""Begins the names of locks that parts of a comparison hold while they run."""
+
+
 class RunStore:
     """One run folder. An arm is finished when its file in arms/ exists, which is written after its predictions."""
 

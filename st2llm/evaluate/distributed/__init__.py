@@ -1,0 +1,1 @@
+"""Comparisons whose jobs several processes run: parts of one folder, Ray, SLURM."""
