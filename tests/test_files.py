@@ -10,7 +10,7 @@ import pytest
 
 from st2llm import files
 from st2llm.errors import ConfigError, StorageError
-from st2llm.files import exclusive, nearest_file, remove_temporary, write_atomically
+from st2llm.files import exclusive, is_locked, locked, nearest_file, remove_temporary, write_atomically
 
 HOLD = """
 import sys, time
@@ -97,3 +97,40 @@ def test_a_missing_file_is_answered_with_the_nearest_name_of_its_kind_in_its_fol
     assert nearest_file(tmp_path / "reading.csv") == f" Did you mean {str(tmp_path / 'readings.csv')!r}?"
     assert nearest_file(tmp_path / "positions.csv") == ""
     assert nearest_file(tmp_path / "gone" / "reading.csv") == ""
+
+
+LOCK = """
+import sys, time
+from pathlib import Path
+from st2llm.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_is_waited_for_and_ends_with_the_process_that_held_it(tmp_path):
+    path = tmp_path / "job.lock"
+    holder = subprocess.Popen([sys.executable, "-c", LOCK, path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    assert is_locked(path)
+    waited = []
+
+    def kill():
+        waited.append(True)
+        holder.kill()
+
+    with locked(path, kill):
+        assert waited == [True] and is_locked(path)
+    holder.wait()
+    holder.stdout.close()
+    assert not is_locked(path)
+    with locked(path, kill):
+        assert waited == [True], "a free lock is not waited for"
+
+
+def test_a_lock_that_cannot_be_made_names_its_path(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="could not be locked"), locked(tmp_path / "file/job.lock"):
+        pass
+    assert not is_locked(tmp_path / "nothing.lock")

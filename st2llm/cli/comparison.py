@@ -214,9 +214,11 @@ def report(
 
             rescore_run(folder)
         else:
+            from st2llm.evaluate.distributed.merge import merge_folder
             from st2llm.evaluate.report.write import write_report
 
-            write_report(folder)
+            if not merge_folder(folder):
+                write_report(folder)
         typer.echo(f"Report: {folder / 'report.html'}")
     if publish:
         from st2llm.evaluate.publication.publish import publish as publish_run

@@ -52,7 +52,7 @@ def run_on(request: Request, placement: Placement) -> Report:
         progress.workers = started.engine.workers or max(1, len(units))
         context = _context(run, request, placement)
         Schedule(units, started.engine, context, _Listener(run, progress, view)).run()
-        reports = [finish_run(run.prepared(i), run.stores[i]) for i in range(len(run.suites))]
+        reports = [finish_run(run.prepared(i), store) for i, store in enumerate(planned.stores)]
     return merge(planned, reports)
 
 
