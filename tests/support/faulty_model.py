@@ -17,14 +17,14 @@ from st2llm.types import Sample
 
 @dataclass(frozen=True)
 class FaultyModel:
-    """Forecasts zeros. what: kill, raise or wait; done once, when `met` does not exist, which it then makes."""
+    """Forecasts zeros. what: kill, raise or wait; done once, when `met` does not exist, which then holds its id."""
 
     met: Path
     what: str
 
     def predict(self, samples: Sequence[Sample]) -> list[np.ndarray]:
         if not self.met.exists():
-            self.met.touch()
+            self.met.write_text(str(os.getpid()))
             if self.what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.what == "raise":

@@ -1,10 +1,11 @@
 """Runs jobs as tasks of Ray: of a cluster that this process starts for itself, or of one that runs already."""
 
 import logging
+import os
 import platform
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -16,7 +17,9 @@ from st2llm.evaluate.distributed.placement import Placement
 from st2llm.evaluate.distributed.units import Unit
 from st2llm.evaluate.distributed.worker import JobResult, WorkerContext, work
 
-_CONNECT_S = 10.0
+_CONNECT_S = 5.0
+_PROBE_EVERY_S, _GONE_AFTER_S = 1.0, 8.0
+"""The head is asked so often whether it is there, and is gone when it has not answered for so long."""
 _LOST = (
     exceptions.WorkerCrashedError,
     exceptions.NodeDiedError,
@@ -29,8 +32,8 @@ _LOST = (
 class RayEngine:
     """Tasks of a Ray cluster: one a unit, with as many cores as a job has threads.
 
-    An empty address starts a cluster on this machine, which ends with the run; HOST:PORT is that of a Ray Client
-    server (port 10001 of a head); `auto` is the cluster that this machine belongs to.
+    An empty address starts a cluster on this machine, which ends with the run. HOST:PORT is a cluster that runs
+    already, as in `ray start --address`, one of whose nodes this machine is; `auto` is the one that it belongs to.
     """
 
     def __init__(self, placement: Placement) -> None:
@@ -38,98 +41,109 @@ class RayEngine:
         if placement.settings:
             raise EngineError("ray:// takes an address alone, without settings after a `?`.")
         _connect(placement)
-        resources = ray.cluster_resources()
-        self.gpus = self._gpus(resources)
-        cpus = int(resources.get("CPU", 0))
-        if cpus < placement.threads:
+        self.head = _Head(str(ray.get_runtime_context().gcs_address))
+        try:
+            self.gpus, cpus = self._resources(ray.cluster_resources())
+        except EngineError:
             self.stop()
-            raise EngineError(
-                f"Each job asks for {placement.threads} cores, but Ray has {cpus} in all. Give fewer --threads, or "
-                f"start larger nodes."
-            )
+            raise
         self.workers: int | None = min(placement.workers or cpus, cpus // placement.threads)
         self._work = ray.remote(max_retries=0)(work)
         self._contexts: dict[str, Any] = {}
 
     def submit(self, context: WorkerContext, unit: Unit) -> "RayJob":
-        with _reached():
-            if context.token not in self._contexts:
-                self._contexts[context.token] = ray.put(context)
-            task = self._work.options(
-                num_cpus=self.placement.threads, num_gpus=self.gpus if unit.gpu else 0, name=unit.id.key
-            )
-            return RayJob(task.remote(self._contexts[context.token], unit.id))
+        self.head.check()
+        if context.token not in self._contexts:
+            self._contexts[context.token] = ray.put(context)
+        task = self._work.options(
+            num_cpus=self.placement.threads, num_gpus=self.gpus if unit.gpu else 0, name=unit.id.key
+        )
+        return RayJob(task.remote(self._contexts[context.token], unit.id), self.head)
 
     def stop(self) -> None:
         """Ends the tasks of this process and its connection; a cluster that it started ends, others go on."""
         ray.shutdown()
 
-    def _gpus(self, resources: dict[str, float]) -> float:
-        """The GPUs of a job. Raises EngineError where there are fewer than asked for."""
-        there, wanted = float(resources.get("GPU", 0)), self.placement.gpus
-        if wanted is None:
-            return min(1.0, there)
-        if wanted > there:
-            self.stop()
+    def _resources(self, there: dict[str, float]) -> tuple[float, int]:
+        """The GPUs of a job, and the cores of the cluster. Raises EngineError where there are too few."""
+        cpus, gpus, wanted = int(there.get("CPU", 0)), float(there.get("GPU", 0)), self.placement.gpus
+        if cpus < self.placement.threads:
             raise EngineError(
-                f"Each job asks for {wanted:g} GPUs (--gpus-per-job), but Ray has {there:g} in all. Leave the option "
+                f"Each job asks for {self.placement.threads} cores, but Ray has {cpus} in all. Give fewer "
+                f"--threads, or start larger nodes."
+            )
+        if wanted is not None and wanted > gpus:
+            raise EngineError(
+                f"Each job asks for {wanted:g} GPUs (--gpus-per-job), but Ray has {gpus:g} in all. Leave the option "
                 f"out, or start a node with GPUs."
             )
-        return wanted
+        return (min(1.0, gpus) if wanted is None else wanted), cpus
 
 
 class RayJob:
     """A task that Ray has taken."""
 
-    def __init__(self, reference: Any) -> None:
-        self.reference = reference
+    def __init__(self, reference: Any, head: "_Head") -> None:
+        self.reference, self.head = reference, head
 
     def done(self) -> bool:
-        with _reached():
-            ready, _ = ray.wait([self.reference], timeout=0)
+        self.head.check()
+        ready, _ = ray.wait([self.reference], timeout=0)
         return bool(ready)
 
     def result(self) -> JobResult:
         try:
-            with _reached():
-                result: JobResult = ray.get(self.reference)
-                return result
+            result: JobResult = ray.get(self.reference)
+            return result
         except _LOST as error:
+            self.head.check(now=True)
             raise LostWorkerError(_first_line(error)) from error
         except exceptions.RayError as error:
             raise EngineError(f"A worker of Ray could not run a job: {_first_line(error)}") from error
 
 
-@contextmanager
-def _reached() -> Iterator[None]:
-    """A context that raises EngineError where the head of the cluster has gone away."""
-    try:
-        yield
-    except (ConnectionError, TimeoutError) as error:
-        raise EngineError(
-            f"Ray does not answer any more ({_first_line(error)}). What has finished is kept: continue with --resume "
-            f"when the head is back, or without --on."
-        ) from error
+class _Head:
+    """The head of a cluster, asked now and then whether it is there. Ray itself waits for it without an end."""
+
+    def __init__(self, address: str, now: Callable[[], float] = time.monotonic) -> None:
+        self.address, self.now = address, now
+        self._asked = self._answered = now()
+
+    def check(self, *, now: bool = False) -> None:
+        """Raises EngineError where it has not answered for some seconds; now: at once where it does not answer."""
+        if self.now() - self._asked < _PROBE_EVERY_S and not now:
+            return
+        self._asked = self.now()
+        try:
+            _check_answers(self.address)
+            self._answered = self._asked
+        except OSError as error:
+            if now or self.now() - self._answered > _GONE_AFTER_S:
+                raise EngineError(
+                    f"The head of Ray at {self.address} does not answer any more ({error}). What has finished is kept: "
+                    f"continue with --resume when it is back, or without --on."
+                ) from error
 
 
 def _connect(placement: Placement) -> None:
-    """Connects to the cluster, or starts one. Raises EngineError where it does not answer, or has another version."""
+    """Connects to a cluster, or starts one. Raises EngineError where it does not answer, or has another version."""
     address = placement.address
-    cores = (placement.workers or 1) * placement.threads
+    cores = (placement.workers or os.cpu_count() or 1) * placement.threads if not address else None
     try:
-        if not address:
-            ray.init(
-                num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-            )
-        elif address == "auto":
-            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-        else:
+        if address not in ("", "auto"):
             _check_answers(address)
-            ray.init(address=f"ray://{address}", log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address or "local",
+            num_cpus=cores,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, TimeoutError, OSError) as error:
         raise EngineError(
-            f"Ray at {address or 'this machine'} does not answer ({_first_line(error)}). Start its head with "
-            f"`ray start --head --ray-client-server-port=10001`, and give --on ray://HOST:10001."
+            f"Ray at {address or 'this machine'} does not answer ({_first_line(error)}). Start it with `ray start "
+            f"--head` and give its address, or --on ray for a cluster of this machine alone; a cluster with a "
+            f"token asks for RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
         ) from error
     except RuntimeError as error:
         raise EngineError(
@@ -139,10 +153,12 @@ def _connect(placement: Placement) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Raises OSError where no port is open at HOST:PORT, sooner than Ray gives up."""
+    """Raises OSError where no port is open at HOST:PORT, sooner than Ray gives up; EngineError for other words."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise EngineError(f"--on ray:// takes HOST:PORT, such as ray://head:10001, but {address!r} came.")
+        raise EngineError(
+            f"--on ray:// takes HOST:PORT, such as ray://head:6379, or auto; but {address!r} came."
+        )
     socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 

@@ -40,6 +40,7 @@ class SlurmEngine:
         gpus = placement.gpus or 0
         if gpus != int(gpus):
             raise EngineError(f"SLURM gives out whole GPUs, but --gpus-per-job {gpus:g} came.")
+        self._minutes()
 
     def submit(self, context: WorkerContext, unit: Unit) -> "SlurmJob":
         executor = self._executor(context.roots[0] / JOBS / "slurm")
