@@ -62,7 +62,8 @@ class RayEngine:
 
     def stop(self) -> None:
         """Ends the tasks of this process and its connection; a cluster that it started ends, others go on."""
-        ray.shutdown()
+        if not self.head.gone:  # Ray would wait for it
+            ray.shutdown()
 
     def _resources(self, there: dict[str, float]) -> tuple[float, int]:
         """The GPUs of a job, and the cores of the cluster. Raises EngineError where there are too few."""
@@ -108,6 +109,7 @@ class _Head:
     def __init__(self, address: str, now: Callable[[], float] = time.monotonic) -> None:
         self.address, self.now = address, now
         self._asked = self._answered = now()
+        self.gone = False
 
     def check(self, *, now: bool = False) -> None:
         """Raises EngineError where it has not answered for some seconds; now: at once where it does not answer."""
@@ -119,6 +121,7 @@ class _Head:
             self._answered = self._asked
         except OSError as error:
             if now or self.now() - self._answered > _GONE_AFTER_S:
+                self.gone = True
                 raise EngineError(
                     f"The head of Ray at {self.address} does not answer any more ({error}). What has finished is kept: "
                     f"continue with --resume when it is back, or without --on."
