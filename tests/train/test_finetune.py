@@ -117,9 +117,9 @@ def test_two_processes_train_as_one_does(tmp_path, tiny):
     finetune(plan, str(path), tmp_path / "one")
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(plan.model_dump(mode="json")))
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--main_process_port", "0", str(ROOT / "alignment" / "finetune.py"), str(file)]
+    config = ROOT / "alignment" / "accelerate" / "two-processes-cpu.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    command += [str(ROOT / "alignment" / "finetune.py"), str(file)]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "two")],
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
@@ -129,6 +129,20 @@ def test_two_processes_train_as_one_does(tmp_path, tiny):
     same(tmp_path / "one", tmp_path / "two", atol=5e-5)
     for a, b in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
         assert b == pytest.approx(a, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "machines"),
+    [("two-processes-cpu", 2, 1), ("eight-gpus", 8, 1), ("two-nodes", 16, 2)],
+)
+def test_accelerate_starts_as_many_processes_as_a_launch_config_says(name, processes, machines):
+    """With another `distributed_type`, accelerate starts one process and says nothing."""
+    file = str(ROOT / "alignment" / "accelerate" / f"{name}.yaml")
+    arguments = ["--config_file", file, "--main_process_ip", "127.0.0.1", "script.py"]
+    parsed = launch.launch_command_parser().parse_args(arguments)
+    checked = launch._validate_launch_command(parsed)[0]
+    assert checked.multi_gpu and not checked.use_fsdp and not checked.use_deepspeed
+    assert (checked.num_processes, checked.num_machines) == (processes, machines)
 
 
 def test_the_exam_marks_before_and_after_and_the_rule(tmp_path, tiny):
