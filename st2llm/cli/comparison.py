@@ -134,8 +134,8 @@ def compare(
         if report is None:
             return
     elif on is not None:
-        from st2llm.evaluate.distributed.cluster import run_on
-        from st2llm.evaluate.distributed.placement import parse_placement
+        from st2llm.distributed.cluster import run_on
+        from st2llm.distributed.placement import parse_placement
 
         report = run_on(request, parse_placement(on, workers=workers, gpus=gpus, threads=threads))
     else:
@@ -147,8 +147,8 @@ def compare(
 
 def _run_part(request: "Request", words: str, root: Path) -> "Report | None":
     """Runs a part of a comparison; its report where no job of another part is left."""
-    from st2llm.evaluate.distributed.parts import run_part
-    from st2llm.evaluate.distributed.placement import parse_part
+    from st2llm.distributed.parts import run_part
+    from st2llm.distributed.placement import parse_part
 
     result = run_part(request, parse_part(words))
     if result.report is None:
@@ -214,7 +214,7 @@ def report(
 
             rescore_run(folder)
         else:
-            from st2llm.evaluate.distributed.merge import merge_folder
+            from st2llm.distributed.merge import merge_folder
             from st2llm.evaluate.report.write import write_report
 
             if not merge_folder(folder):

@@ -6,11 +6,11 @@ from pathlib import Path
 import submitit
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
+from st2llm.distributed.engine import LostWorkerError
+from st2llm.distributed.placement import Placement
+from st2llm.distributed.units import Unit
+from st2llm.distributed.worker import JobResult, WorkerContext, work
 from st2llm.errors import EngineError
-from st2llm.evaluate.distributed.engine import LostWorkerError
-from st2llm.evaluate.distributed.placement import Placement
-from st2llm.evaluate.distributed.units import Unit
-from st2llm.evaluate.distributed.worker import JobResult, WorkerContext, work
 from st2llm.evaluate.run_folder.store import JOBS
 
 _HERE = "local"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from st2llm.distributed.placement import Part, parse_part, parse_placement
 from st2llm.errors import ConfigError
-from st2llm.evaluate.distributed.placement import Part, parse_part, parse_placement
 
 
 def test_a_part_is_named_from_one():

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from st2llm.distributed.placement import Part
+from st2llm.distributed.units import SharedRun, Unit, longest_first
 from st2llm.errors import ConfigError
-from st2llm.evaluate.distributed.placement import Part
-from st2llm.evaluate.distributed.units import SharedRun, Unit, longest_first
 from st2llm.evaluate.report.run_report import Report
 from st2llm.evaluate.run import plan
 from st2llm.evaluate.run.compare import Request, finish_run, merge, open_run

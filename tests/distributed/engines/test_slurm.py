@@ -9,10 +9,10 @@ import pytest
 from support.faulty_model import FaultyModel, request
 from support.tiny_suite import assert_same_numbers
 
+from st2llm.distributed import schedule
+from st2llm.distributed.cluster import run_on, start_engine
+from st2llm.distributed.placement import parse_placement
 from st2llm.errors import EngineError
-from st2llm.evaluate.distributed import schedule
-from st2llm.evaluate.distributed.cluster import run_on, start_engine
-from st2llm.evaluate.distributed.placement import parse_placement
 from st2llm.evaluate.run.compare import run_here
 
 pytest.importorskip("submitit", reason="needs the extra `slurm`")

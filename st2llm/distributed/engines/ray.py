@@ -11,11 +11,11 @@ from typing import Any
 import ray
 from ray import exceptions
 
+from st2llm.distributed.engine import LostWorkerError
+from st2llm.distributed.placement import Placement
+from st2llm.distributed.units import Unit
+from st2llm.distributed.worker import JobResult, WorkerContext, work
 from st2llm.errors import EngineError
-from st2llm.evaluate.distributed.engine import LostWorkerError
-from st2llm.evaluate.distributed.placement import Placement
-from st2llm.evaluate.distributed.units import Unit
-from st2llm.evaluate.distributed.worker import JobResult, WorkerContext, work
 
 _CONNECT_S = 5.0
 _PROBE_EVERY_S, _GONE_AFTER_S = 1.0, 8.0

@@ -7,19 +7,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from st2llm.errors import ConfigError
-from st2llm.evaluate.distributed.engine import Engine
-from st2llm.evaluate.distributed.engines import ENGINES
-from st2llm.evaluate.distributed.placement import Placement
-from st2llm.evaluate.distributed.progress import (
+from st2llm.distributed.engine import Engine
+from st2llm.distributed.engines import ENGINES
+from st2llm.distributed.placement import Placement
+from st2llm.distributed.progress import (
     ProgressView,
     SharedProgress,
     read_stage,
     show_shared_progress,
 )
-from st2llm.evaluate.distributed.schedule import Schedule
-from st2llm.evaluate.distributed.units import SharedRun, Unit, longest_first
-from st2llm.evaluate.distributed.worker import JobResult, WorkerContext, shared_environment
+from st2llm.distributed.schedule import Schedule
+from st2llm.distributed.units import SharedRun, Unit, longest_first
+from st2llm.distributed.worker import JobResult, WorkerContext, shared_environment
+from st2llm.errors import ConfigError
 from st2llm.evaluate.report.run_report import Report
 from st2llm.evaluate.run import plan
 from st2llm.evaluate.run.compare import Request, claimed, finish_run, merge, open_run

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from st2llm.distributed.engine import Engine, LostWorkerError, SubmittedJob
+from st2llm.distributed.schedule import MOST_TRIES, Schedule
+from st2llm.distributed.units import Unit, UnitId
+from st2llm.distributed.worker import JobResult, WorkerContext
 from st2llm.errors import EngineError
-from st2llm.evaluate.distributed.engine import Engine, LostWorkerError, SubmittedJob
-from st2llm.evaluate.distributed.schedule import MOST_TRIES, Schedule
-from st2llm.evaluate.distributed.units import Unit, UnitId
-from st2llm.evaluate.distributed.worker import JobResult, WorkerContext
 from st2llm.evaluate.run.compare import NOTHING_PASSED
 
 CONTEXT = WorkerContext("t", (), (), Path(), NOTHING_PASSED, save_arms=False, threads=1)

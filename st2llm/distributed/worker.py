@@ -11,9 +11,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from st2llm.config.suite import Suite
+from st2llm.distributed.progress import ProgressFile
+from st2llm.distributed.units import SharedRun, UnitId
 from st2llm.errors import EngineError, St2llmError
-from st2llm.evaluate.distributed.progress import ProgressFile
-from st2llm.evaluate.distributed.units import SharedRun, UnitId
 from st2llm.evaluate.run.compare import PassedObjects
 from st2llm.evaluate.run_folder.store import JOBS
 from st2llm.files import write_atomically

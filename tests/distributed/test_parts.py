@@ -8,10 +8,10 @@ import pytest
 from support.command_line import ST2LLM, run_cli
 from support.tiny_suite import ENVIRONMENT, assert_same_numbers, leftovers
 
+from st2llm.distributed.parts import run_part, share
+from st2llm.distributed.placement import Part
+from st2llm.distributed.units import Unit, UnitId
 from st2llm.errors import ConfigError
-from st2llm.evaluate.distributed.parts import run_part, share
-from st2llm.evaluate.distributed.placement import Part
-from st2llm.evaluate.distributed.units import Unit, UnitId
 from st2llm.evaluate.run.compare import Request, compare
 from st2llm.evaluate.run.plan import Overrides
 from st2llm.evaluate.run_folder.store import RunStore

@@ -7,8 +7,8 @@ from urllib.parse import parse_qsl
 
 import torch
 
+from st2llm.distributed.engines import ENGINES
 from st2llm.errors import ConfigError, nearest
-from st2llm.evaluate.distributed.engines import ENGINES
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from st2llm.distributed.engine import Engine, LostWorkerError, SubmittedJob
+from st2llm.distributed.units import Unit, UnitId
+from st2llm.distributed.worker import JobResult, WorkerContext
 from st2llm.errors import EngineError
-from st2llm.evaluate.distributed.engine import Engine, LostWorkerError, SubmittedJob
-from st2llm.evaluate.distributed.units import Unit, UnitId
-from st2llm.evaluate.distributed.worker import JobResult, WorkerContext
 
 MOST_TRIES = 3
 """A job whose worker is lost is run again, so many times in all."""

@@ -8,9 +8,9 @@ import pytest
 from support.faulty_model import FaultyModel, request
 from support.tiny_suite import leftovers
 
-from st2llm.evaluate.distributed import worker
-from st2llm.evaluate.distributed.units import UnitId
-from st2llm.evaluate.distributed.worker import WorkerContext, work
+from st2llm.distributed import worker
+from st2llm.distributed.units import UnitId
+from st2llm.distributed.worker import WorkerContext, work
 from st2llm.evaluate.run.compare import open_run, prepare
 
 pytestmark = pytest.mark.slow

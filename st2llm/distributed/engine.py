@@ -2,8 +2,8 @@
 
 from typing import Protocol, runtime_checkable
 
-from st2llm.evaluate.distributed.units import Unit
-from st2llm.evaluate.distributed.worker import JobResult, WorkerContext
+from st2llm.distributed.units import Unit
+from st2llm.distributed.worker import JobResult, WorkerContext
 
 
 class LostWorkerError(Exception):
@@ -28,7 +28,7 @@ class SubmittedJob(Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """Runs units of a comparison by `st2llm.evaluate.distributed.worker.work`.
+    """Runs units of a comparison by `st2llm.distributed.worker.work`.
 
     An engine is one file in `engines/`, a class that takes a Placement, and a line in `ENGINES`. It raises EngineError
     where it cannot be reached or has not what the placement asks for.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 ENGINES: Mapping[str, str] = {
-    "ray": "st2llm.evaluate.distributed.engines.ray.RayEngine",
-    "slurm": "st2llm.evaluate.distributed.engines.slurm.SlurmEngine",
+    "ray": "st2llm.distributed.engines.ray.RayEngine",
+    "slurm": "st2llm.distributed.engines.slurm.SlurmEngine",
 }
 """The class of each engine; its module is imported when the engine is asked for."""

@@ -5,7 +5,7 @@ import json
 
 from rich.console import Console
 
-from st2llm.evaluate.distributed.progress import ProgressFile, ProgressView, SharedProgress, read_stage
+from st2llm.distributed.progress import ProgressFile, ProgressView, SharedProgress, read_stage
 from st2llm.evaluate.run.progress import PlannedArm
 
 ARMS = [PlannedArm("s", f"arm-{i}", f"arm, seed {i}", "arm", 10.0) for i in range(5)]

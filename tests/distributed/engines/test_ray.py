@@ -14,10 +14,10 @@ from support.command_line import run_cli
 from support.faulty_model import FaultyModel, request
 from support.tiny_suite import assert_same_numbers, leftovers
 
+from st2llm.distributed import cluster
+from st2llm.distributed.cluster import run_on, start_engine
+from st2llm.distributed.placement import parse_placement
 from st2llm.errors import EngineError
-from st2llm.evaluate.distributed import cluster
-from st2llm.evaluate.distributed.cluster import run_on, start_engine
-from st2llm.evaluate.distributed.placement import parse_placement
 from st2llm.evaluate.run.compare import run_here
 
 # Ray reads them when it is imported.
@@ -91,8 +91,8 @@ import sys
 from pathlib import Path
 from support.faulty_model import FaultyModel, request
 from st2llm.errors import EngineError
-from st2llm.evaluate.distributed.cluster import run_on
-from st2llm.evaluate.distributed.placement import parse_placement
+from st2llm.distributed.cluster import run_on
+from st2llm.distributed.placement import parse_placement
 address, suite, out, met = sys.argv[1:]
 place = parse_placement(f"ray://{address}", workers=2, threads=1)
 try:
