@@ -142,5 +142,5 @@ for folder, pattern in [("prompts", "**/*.md"), ("alignment", "**/*"), ("evaluat
     assert all(path.startswith(f"{package}/_recipes/") for path in found)
     shipped = {Path(path).relative_to(f"{package}/_recipes").as_posix() for path in found}
     assert {"prompts/graph/forecast.md", "alignment/README.md", "evaluation/suites/demo.yaml"} <= shipped
-    assert "evaluation/suites/headline/graph-forecast.yaml" in shipped
+    assert {"evaluation/suites/headline/graph-forecast.yaml", "evaluation/knowledge.parquet"} <= shipped
     assert not any("reports" in name for name in shipped)
