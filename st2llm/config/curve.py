@@ -23,6 +23,9 @@ class CurveSettings(Settings):
     axis: str | None = None
     values: list[Any] | None = Field(None, description="of `axis`")
     axes: dict[str, list[Any]] | None = Field(None, description="two settings and their values, as a grid")
+    law: str | None = Field(
+        None, description="a trained predictor whose error a law of parameters and data is fitted to"
+    )
 
     @model_validator(mode="after")
     def _check_axes(self) -> "CurveSettings":

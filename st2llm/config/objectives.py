@@ -141,7 +141,7 @@ OBJECTIVES_OF_KIND: Mapping[str, tuple[str, ...]] = {
 
 
 class TrainedByObjectives(Settings):
-    """How a predictor of a suite is trained by objectives of its own."""
+    """How a predictor of a suite is trained by objectives or data of its own."""
 
     objectives: PretrainObjectives | None = None
     """Of a primitive predictor without a backbone: trains the suite's encoder on whole windows by these terms, as
@@ -150,6 +150,17 @@ class TrainedByObjectives(Settings):
     """Of a predictor with several `objectives`: how they are combined; see `st2llm pretrain`."""
     first: EarlierObjectives | None = None
     """Of a predictor with `objectives`: those that it is trained by before, in a share of its steps."""
+
+    trained_on: tuple[str, ...] = ()
+    """Of a primitive predictor without a backbone: the data sets on whose training windows it is trained together, in
+    place of the suite's own; see `evaluate.run.runners.joint`."""
+    closed_form: bool = False
+    """Of a predictor with `trained_on`: a ridge regression, in place of an encoder."""
+
+    @property
+    def has_own_training(self) -> bool:
+        """Whether it is trained otherwise than the other arms of its suite."""
+        return self.objectives is not None or bool(self.trained_on)
 
     def check_predictor(self, name: str, *, native: bool) -> None:
         """Raises ValueError where a predictor that has other objectives than its task is not one that can.
@@ -161,19 +172,28 @@ class TrainedByObjectives(Settings):
             return
         if not native:
             raise ValueError(
-                f"`objectives`, `weighting` and `first` are for primitive predictors with `backbone: none`, which "
-                f"{name!r} is not"
+                f"`objectives`, `weighting`, `first`, `trained_on` and `closed_form` are for primitive predictors with "
+                f"`backbone: none`, which {name!r} is not"
             )
-        if self.objectives is None:
+        if self.trained_on and self.objectives is not None:
+            raise ValueError(f"{name!r} has `objectives` and `trained_on`; give one of them")
+        if self.closed_form and not self.trained_on:
+            raise ValueError(f"`closed_form` of {name!r} needs `trained_on` beside it")
+        if self.objectives is None and not self.trained_on:
             raise ValueError(f"`weighting` and `first` of {name!r} need `objectives` beside them")
 
     def check_suite(self, name: str, *, kind: str, given: Sequence[str]) -> None:
         """Raises ValueError for an objective that data of this kind do not have, and where a suite starts its trained
         predictors from something. given: the settings by which it does.
         """
+        given = [key for key in given if key != "skip" or self.objectives is not None]
         if given:
             raise ValueError(
-                f"{name!r} has `objectives`, so it is trained from nothing on whole windows: leave out {given[0]}"
+                f"{name!r} has `objectives` or `trained_on`, so it is trained from nothing: leave out {given[0]}"
+            )
+        if self.trained_on and kind not in ("graph", "grid"):
+            raise ValueError(
+                f"{name!r} has `trained_on`, which is for graphs and grids, but the kind is {kind}"
             )
         known = OBJECTIVES_OF_KIND.get(kind, ())
         parts = [self.objectives, None if self.first is None else self.first.objectives]

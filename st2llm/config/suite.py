@@ -179,8 +179,8 @@ class Suite(Settings):
                 f"{trained[0].name!r} should be trained for {wrong[0]} of kind {self.kind}. Leave it out; text "
                 f"and baseline predictors answer it"
             )
-        self._check_controls([p.name for p in trained if p.set.objectives is None])
-        self._check_objectives([p for p in trained if p.set.objectives is not None])
+        self._check_controls([p.name for p in trained if not p.set.has_own_training])
+        self._check_objectives([p for p in trained if p.set.has_own_training])
         if trained and self.budget is None:
             raise ValueError("trained predictors need `budget: {steps: ..., batch: ..., lr: [...]}`")
 

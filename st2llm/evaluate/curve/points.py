@@ -59,6 +59,8 @@ def plan_curves(
     for suite in suites:
         full = overridden(suite, overrides)
         chosen = quick_form(full) if quick else full
+        if chosen.curve is not None and chosen.curve.law is not None:
+            chosen.predictor(chosen.curve.law)
         root = out / suite.id if len(suites) > 1 else out
         plans.append(CurvePlan(chosen, root, _points(chosen, root), full if quick else None))
     return tuple(plans)

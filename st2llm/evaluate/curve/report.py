@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from markupsafe import Markup
 
 from st2llm.evaluate.curve.answer import answer, describe_range
 from st2llm.evaluate.curve.figure import draw_curve
+from st2llm.evaluate.curve.law.fit import fit_scaling_law
+from st2llm.evaluate.curve.law.grid import read_grid
+from st2llm.evaluate.curve.law.page import law_sentence, write_law
 from st2llm.evaluate.curve.paired import PairedScores, read_paired
 from st2llm.evaluate.curve.pairs import Pair, find_pairs
 from st2llm.evaluate.curve.points import CurvePlan
@@ -25,8 +28,8 @@ from st2llm.evaluate.run_folder.store import write_json, write_lines
 from st2llm.files import write_atomically
 
 REPORT, FIGURE, ROWS, SUMMARY = "report", "figure", "results.jsonl", "curve.json"
-_TEMPLATES = Path(__file__).with_name("templates")
-_STYLE = Path(__file__).parents[1] / "report" / "templates" / "report.css"
+_TEMPLATES = Path(__file__).parents[1] / "report" / "templates"
+_STYLE = _TEMPLATES / "report.css"
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def write_curve(plan: CurvePlan) -> CurveReport:
         pairs = find_pairs(own, scores)
         figure = FIGURE if number == 0 else f"{FIGURE}-{task}"
         _draw(plan.root, figure, own, pairs, results[0])
-        answers.append(answer(own, pairs, plan.suite.groups))
-        pages.append(_page(plan, own, pairs, results, figure))
+        answers.append(_law_answer(plan, results) or answer(own, pairs, plan.suite.groups))
+        pages.append(replace(_page(plan, own, pairs, results, figure), answer=answers[-1]))
         summary.append({"task": task, "answer": answers[-1], "pairs": [pair.to_json() for pair in pairs]})
         rows += own
     write_lines(plan.root / ROWS, [row.to_json() for row in rows])
@@ -82,6 +85,18 @@ def write_curve(plan: CurvePlan) -> CurveReport:
         {"suite": plan.suite.id, "curve": settings, "quick": plan.full is not None, "tasks": summary},
     )
     return CurveReport(plan.root, tuple(answers), tuple(rows))
+
+
+def _law_answer(plan: CurvePlan, results: Sequence[RunResults]) -> str:
+    """Fits the law that the curve asks for, writes it, and says what it came to; '' where none is asked for."""
+    if (predictor := plan.settings.law) is None:
+        return ""
+    grid = read_grid(results, predictor)
+    fitted = fit_scaling_law(grid.losses)
+    sentence = law_sentence(fitted, grid, predictor, results[0].primary)
+    sentence += " Quick form." if plan.full is not None else ""
+    write_law(plan.root, fitted, grid, sentence)
+    return sentence
 
 
 def _rows(
@@ -117,7 +132,7 @@ def _page(
     drawn = (plan.root / f"{figure}.svg").read_text(encoding="utf-8")
     title = plan.suite.title or plan.suite.id
     return CurvePage(
-        answer=answer(rows, pairs, plan.suite.groups),
+        answer="",
         title=f"{title}: {rows[0].task}" if len(results[0].tasks) > 1 else title,
         axes=describe_range(rows)[0],
         figure=figure,

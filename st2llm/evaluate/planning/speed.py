@@ -24,8 +24,9 @@ LARGEST_MIB = 2048
 def measure(study: Study) -> dict[str, float]:
     """By predictor: the seconds of one training step, or of one answer to a prompt; nothing is kept of what is trained.
 
-    Rules, predictors that are not trained here and those with `objectives` are missing, and those of a language model
-    behind an endpoint, whose requests may cost, or with more weights than LARGEST_MIB. Raises as a run would.
+    Rules, predictors that are not trained here and those with a training of their own are missing, and those of a
+    language model behind an endpoint, whose requests may cost, or with more weights than LARGEST_MIB. Raises as a run
+    would.
     """
     inputs = study.inputs
     predictors = [p for p in inputs.suite.predictors if _is_measured(inputs, p)]
@@ -36,7 +37,7 @@ def measure(study: Study) -> dict[str, float]:
 
 def _is_measured(inputs: Inputs, predictor: PredictorSettings) -> bool:
     """Whether a predictor costs steps or answers, and needs no language model or one that is loaded in seconds."""
-    by_objectives = predictor.set.objectives is not None
+    by_objectives = predictor.set.has_own_training
     if by_objectives or (not predictor.trained and predictor.family != "text"):
         return False
     llm = inputs.suite.llm

@@ -27,11 +27,11 @@ class Study:
 
     def __init__(self, inputs: Inputs, *, save_arms: bool = False) -> None:
         self.inputs = inputs
-        by_objectives = [p.name for p in inputs.suite.predictors if p.set.objectives is not None]
+        by_objectives = [p.name for p in inputs.suite.predictors if p.set.has_own_training]
         if save_arms and by_objectives:
             raise ConfigError(
-                f"--save-arms keeps arms, but {by_objectives[0]!r} is trained by `objectives`. Leave --save-arms out; "
-                f"`st2llm pretrain` with the same objectives writes a checkpoint."
+                f"--save-arms keeps arms, but {by_objectives[0]!r} is trained by `objectives` or `trained_on`. Leave "
+                f"--save-arms out; `st2llm pretrain` with the same objectives writes a checkpoint."
             )
         self.trained = TrainedRunner(inputs, save_arms=save_arms)
         self.runners = {**{name: make(inputs) for name, make in RUNNERS.items()}, "trained": self.trained}

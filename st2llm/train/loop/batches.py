@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from st2llm.encode.batch import Batch
+from st2llm.encode.joined_batch import JoinedBatch
 from st2llm.errors import DataError
 
 
@@ -94,3 +95,22 @@ class StreamedBatches:
                 self.epoch, self._used = self.epoch + 1, 0
                 self._reading = self.rows(self.epoch)
         return examples
+
+
+class JoinedBatches:
+    """Batches of several data sets: an equal share of each, every one in a seeded order of its own."""
+
+    def __init__(self, samples: JoinedBatch, batch: int, seed: int) -> None:
+        share = max(1, batch // len(samples.parts))
+        self.sources = {name: ShuffledBatches(part, share, seed) for name, part in samples.parts.items()}
+
+    @property
+    def batch(self) -> int:
+        return sum(source.batch for source in self.sources.values())
+
+    def next(self) -> JoinedBatch:
+        return JoinedBatch({name: source.next() for name, source in self.sources.items()})
+
+    def skip(self) -> None:
+        for source in self.sources.values():
+            source.skip()

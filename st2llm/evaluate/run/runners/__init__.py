@@ -6,6 +6,7 @@ from st2llm.config.predictors import PredictorSettings
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Runner
 from st2llm.evaluate.run.runners.external import ExternalRunner
+from st2llm.evaluate.run.runners.joint import JointRunner
 from st2llm.evaluate.run.runners.objectives import ObjectivesRunner
 from st2llm.evaluate.run.runners.rule import RuleRunner
 from st2llm.evaluate.run.runners.text import TextRunner
@@ -18,6 +19,7 @@ RUNNERS: Mapping[str, Callable[[Inputs], Runner]] = {
     "text": TextRunner,
     "text-features": TextFeaturesRunner,
     "objectives": ObjectivesRunner,
+    "joint": JointRunner,
     "trained": TrainedRunner,
 }
 
@@ -30,4 +32,6 @@ def runner_name(predictor: PredictorSettings) -> str:
         return "text-features"
     if predictor.set.objectives is not None:
         return "objectives"
+    if predictor.set.trained_on:
+        return "joint"
     return {"baseline": "rule", "text": "text"}.get(predictor.family, "trained")

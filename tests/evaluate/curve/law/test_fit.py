@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from st2llm.errors import DataError
-from st2llm.evaluate.scaling.law import LossGrid, ScalingLaw, fit_law, fit_scaling_law, held_out_r2
+from st2llm.evaluate.curve.law.fit import LossGrid, ScalingLaw, fit_law, fit_scaling_law, held_out_r2
 
 SIZES, AMOUNTS = (1e3, 4e3, 1.6e4, 6.4e4), (50.0, 150.0, 450.0, 1350.0)
 PLANTED = ScalingLaw(floor=0.3, a=0.1, alpha=0.4, b=0.15, beta=0.5, n0=8e3, d0=260.0)
