@@ -7,8 +7,8 @@ wall-clock seconds more than processor seconds, so the latter are given. Few ste
 and counted as often as the suite has them, without the early stop of `patience`.
 
 before: `fit` for each seed, attention by PyTorch's fused kernel, fp32 products by torch's own library, encoders that
-compute all tokens of their last layer, training steps with accelerate's clipping and torch's seeding of all devices,
-the text of each window's prompt rendered. now: `fit_stack`, and the code as it is.
+compute all tokens of their last layer, graph attention by torch-geometric, training steps with accelerate's clipping
+and torch's seeding of all devices, the text of each window's prompt rendered. now: `fit_stack`, and the code as it is.
 training: all steps and evaluations of the budget. prompts: those that the model reads in training, evaluation and
 test; before, each seed read its own. job: also the warm-up of the seed's encoder, predictions of validation and test
 windows, and what all seeds share (tensors, texts of prompts, the model), divided by the number of seeds.
@@ -31,12 +31,14 @@ from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.encode.batch import Batch
 from st2llm.encode.layers import linear, short_attention
+from st2llm.encode.layers.graph_layers import GraphLayer
 from st2llm.encode.layers.transformer import Transformer
 from st2llm.evaluate.run.inputs import Inputs, TaskData
 from st2llm.evaluate.run.progress import NO_PROGRESS
 from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.llm.local import require_local
+from st2llm.model import arm as arm_module
 from st2llm.model import attention
 from st2llm.model.arm import EncoderWithHead, build_arm
 from st2llm.model.arm_stack import share_prompts
@@ -96,6 +98,8 @@ def earlier_code() -> Iterator[None]:
             (short_attention, "MOST_TOKENS", 0),
             (Transformer, "forward", all_tokens),
             (Transformer, "last_token", last_token),
+            (GraphLayer, "_dense_graph", lambda *_: None),
+            (arm_module, "reads_query_alone", lambda _: False),
             (Trainer, "draw", draw),
             (Trainer, "_clip_gradients", clip_gradients),
         ):

@@ -20,6 +20,13 @@ _COMPONENTS = 16
 _LOG_2PI = math.log(2 * math.pi)
 
 
+def reads_query_alone(head: nn.Module) -> bool:
+    """Whether a head of sequences reads no slot but the last one, that of the query."""
+    return isinstance(head, (TrajectoryForecastHead, ClassificationHead)) or (
+        isinstance(head, NextEventHead) and not head.predicts_location
+    )
+
+
 class NextPlaceHead(nn.Module):
     """Scores of all places: a pointer distribution over the places of the history, mixed with one over all places.
 

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from st2llm.encode.batch import Encoder
-from st2llm.encode.layers.linear import Linear
-from st2llm.encode.layers.short_attention import attend
+from st2llm.encode.layers.linear import Linear, linear
+from st2llm.encode.layers.short_attention import attend, softmax_of_few
 from st2llm.encode.point_batch import DAY_PARTS, PointBatch
 from st2llm.errors import ConfigError, nearest
 
@@ -114,6 +114,26 @@ class RotaryBlock(nn.Module):
         qkv = self.qkv(self.norms[0](z)).reshape(b, s, 3, _HEADS, -1).permute(2, 0, 3, 1, 4)
         mixed = attend(torch.cat([self.rotary(qkv[:2], position), qkv[2:]]), mask)
         z = z + self.dropout(self.out(mixed))
+        return self._feed(z)
+
+    def last_slot(
+        self,
+        z: Float[Tensor, "batch slot d_st"],
+        position: Float[Tensor, "batch slot 3"],
+        mask: Bool[Tensor, "batch 1 slot slot"],
+    ) -> Float[Tensor, "batch 1 d_st"]:
+        """The last slot of what `forward` returns, without dropout: one query, and keys and values of all slots."""
+        b, s, d = z.shape
+        normed, weight, bias = self.norms[0](z), self.qkv.weight, self.qkv.bias
+        query = linear(normed[:, -1:], weight[:d], bias[:d]).reshape(b, 1, _HEADS, -1).transpose(1, 2)
+        key, value = linear(normed, weight[d:], bias[d:]).reshape(b, s, 2, _HEADS, -1).permute(2, 0, 3, 1, 4)
+        turned = self.rotary(query, position[:, -1:]) * query.shape[-1] ** -0.5
+        scores = turned @ self.rotary(key, position).transpose(2, 3)
+        share = softmax_of_few(scores.masked_fill(~mask[:, :, -1:], -torch.inf))
+        mixed = (share @ value).transpose(1, 2).reshape(b, 1, d)
+        return self._feed(z[:, -1:] + self.out(mixed))
+
+    def _feed(self, z: Float[Tensor, "batch slot d_st"]) -> Float[Tensor, "batch slot d_st"]:
         fed: Tensor = self.dropout(self.feed(self.norms[1](z)))
         return z + fed
 
@@ -174,8 +194,33 @@ class SequenceEncoder(Encoder):
         self, batch: PointBatch, condition: Float[Tensor, "batch d_st"] | None = None
     ) -> Float[Tensor, "batch slot d_st"]:
         """condition: an embedding that is added to all slots of a sequence."""
+        z, mask = self._embed(batch, condition)
+        if self.whole is not None:
+            return torch.cat([z[:, :-1], self.whole(z.flatten(1))[:, None]], dim=1)
+        for block in self.blocks:
+            z = block(z, batch.position, mask)
+        return z
+
+    def query(self, batch: PointBatch) -> Float[Tensor, "batch 1 d_st"]:
+        """The slot of the query, the last of those that `forward` returns.
+
+        The last block computes no more than that slot needs, unless it draws random numbers for all slots (dropout).
+        """
+        last = self.blocks[-1] if len(self.blocks) else None
+        if not isinstance(last, RotaryBlock) or (self.training and self.dropout.p):
+            every: Tensor = self(batch)
+            return every[:, -1:]
+        z, mask = self._embed(batch, None)
+        for block in self.blocks[:-1]:
+            z = block(z, batch.position, mask)
+        slot: Tensor = last.last_slot(z, batch.position, mask)
+        return slot
+
+    def _embed(
+        self, batch: PointBatch, condition: Float[Tensor, "batch d_st"] | None
+    ) -> tuple[Float[Tensor, "batch slot d_st"], Bool[Tensor, "batch 1 slot slot"]]:
+        """The slots before any mixing, and which slots each one attends to."""
         b, p, _ = batch.numbers.shape
-        z: Tensor
         calendar = self.part(batch.calendar[..., 0]) + self.day(batch.calendar[..., 1])
         points = self.numbers(batch.numbers) + self.code(batch.codes)
         query = self.question + self.latest(batch.codes[:, -1:])  # the next code depends on the last one
@@ -187,11 +232,7 @@ class SequenceEncoder(Encoder):
             z = z + condition[:, None]
         real = torch.cat([batch.real, batch.real.new_ones(b, 1)], dim=1)
         z = self.dropout(z) * real[..., None]
-        if self.whole is not None:
-            return torch.cat([z[:, :-1], self.whole(z.flatten(1))[:, None]], dim=1)
         mask = real[:, None, None] | torch.eye(p + 1, dtype=torch.bool, device=z.device)
         if self.causal:
             mask = mask & torch.ones((p + 1, p + 1), dtype=torch.bool, device=z.device).tril()
-        for block in self.blocks:
-            z = block(z, batch.position, mask)
-        return z
+        return z, mask

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from st2llm.align.output_head import ClassificationHead, FlattenHead, NextPatchHead, ValueHead, roll_out
 from st2llm.align.projection import DownProjection, build_down_projection, build_up_projection
 from st2llm.align.prototypes import EmbeddingVocabulary, embedding_vocabulary
-from st2llm.align.sequence_head import build_sequence_head
+from st2llm.align.sequence_head import build_sequence_head, reads_query_alone
 from st2llm.config.model import BACKBONES, FROZEN, Adaptation, EncoderSettings, Projection
 from st2llm.encode.batch import Encoder
 from st2llm.encode.field import FieldEncoder, FieldEncoderOptions, FieldShape, patch_count
@@ -87,6 +87,13 @@ class EncoderWithHead(nn.Module):
 
     def forward(self, batch: FieldBatch | PointBatch) -> Any:
         """The prediction for a batch: values of fields, scores of places, draws of paths."""
+        encoder = self.encoder
+        if (
+            isinstance(encoder, SequenceEncoder)
+            and isinstance(batch, PointBatch)
+            and reads_query_alone(self.head)
+        ):
+            return self.head(encoder.query(batch), batch)
         return self.head(self.encoder(batch)[:, self.encoder.output_slots], batch)
 
 

@@ -14,6 +14,8 @@ from st2llm.align.sequence_head import (
     NextPlaceHead,
     TrajectoryForecastHead,
     TrajectoryRecoveryHead,
+    build_sequence_head,
+    reads_query_alone,
 )
 from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.sequence import SequenceShape
@@ -172,3 +174,45 @@ def test_an_untrained_track_head_is_its_base_and_its_loss_counts_hidden_points_a
     hidden[0, 1, :2] = hidden[0, 3, 2] = True
     loss = head.loss(said, replace(data, valid=hidden))
     assert float(loss.detach()) == pytest.approx((2.5 + 0.5) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "channels", "alone"),
+    [
+        ("next-place", 1, False),
+        ("next-event", 1, True),
+        ("next-event", 3, False),
+        ("forecast", 2, True),
+        ("classify", 1, True),
+        ("track", 3, False),
+    ],
+)
+def test_a_head_reads_the_query_alone_where_other_slots_change_nothing(task, channels, alone):
+    torch.manual_seed(0)
+    head = build_sequence_head(D, shape(task, channels=channels, gaps=(-1.0, 0.0, 1.0)))
+    for weight in head.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    data = batch(codes=torch.randint(1, CODES + 1, (3, POINTS)), base=torch.zeros(3, *_BASES[task]))
+    said, other_points = head(tokens(), data), tokens()
+    other_points[:, :-1] = other_points[:, :-1].flip(-1)
+    same = _same(said, head(other_points, data))
+    assert (reads_query_alone(head), same) == (alone, alone)
+    assert not alone or _same(said, head(tokens()[:, -1:], data))
+
+
+_BASES = {
+    "next-place": (POINTS, 1),
+    "next-event": (POINTS, 1),
+    "classify": (POINTS, 1),
+    "forecast": (1, 2),
+    "track": (POINTS, 3),
+}
+
+
+def _same(one, other):
+    """Whether two predictions hold the same numbers."""
+    if isinstance(one, torch.Tensor):
+        return one.shape == other.shape and torch.allclose(one, other)
+    if one is None:
+        return True
+    return all(_same(getattr(one, name), getattr(other, name)) for name in vars(one))

@@ -114,3 +114,20 @@ def test_what_a_code_is_called_is_heard_and_no_code_says_nothing():
 def test_names_of_another_count_of_codes_are_refused():
     with pytest.raises(ConfigError, match="4 places or marks, but the sequences have 5"):
         encoder(code_features=torch.zeros((4, 7)))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"causal": True}, {"layers": 1}, {"mixer": "mlp"}, {"dropout": 0.5}], ids=str
+)
+def test_the_query_alone_is_the_last_slot_of_all(settings):
+    """Values and gradients, also where dropout is drawn for all slots."""
+    made, data = encoder(**settings).train(), batch(real=4)
+    pull = torch.randn(4, 1, 16)
+    gradients = []
+    for read in (lambda: made(data)[:, -1:], lambda: made.query(data)):
+        torch.manual_seed(3)
+        slot = read()
+        used = torch.autograd.grad((slot * pull).sum(), list(made.parameters()), allow_unused=True)
+        gradients.append([slot, *(g for g in used if g is not None)])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ from support.arms import small_blueprint as blueprint
 from st2llm.config.model import BACKBONES, FROZEN, Adaptation, Projection
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch, fit_note_vocabulary, stack_fields
+from st2llm.encode.point_batch import PointBatch
 from st2llm.encode.scaler import fit_scaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.errors import ConfigError
@@ -271,3 +272,25 @@ def test_the_hash_of_a_state_tells_names_and_values():
     with torch.no_grad():
         other.bias[0] += 1e-6
     assert state_sha256(one) != state_sha256(other)
+
+
+def test_an_encoder_of_paths_is_warmed_up_through_its_query_as_through_all_slots():
+    shape = SequenceShape(task="classify", points=4, features=3, codes=5, horizon=1, channels=1)
+    settings = EncoderSettings(d_st=16, layers=2)
+    probe = EncoderWithHead(ArmSpec(shape, fields.EDGES, 16, 1.0, 4, settings), seed=0)
+    torch.nn.init.normal_(probe.head.out.weight)
+    make = torch.Generator().manual_seed(0)
+    data = PointBatch(
+        numbers=torch.randn((2, 4, 3), generator=make),
+        codes=torch.ones((2, 4), dtype=torch.long),
+        calendar=torch.zeros((2, 5, 2), dtype=torch.long),
+        position=torch.randn((2, 5, 3), generator=make),
+        real=torch.ones((2, 4), dtype=torch.bool),
+        base=torch.zeros((2, 4, 1)),
+        target=torch.zeros((2, 1, 1)),
+        valid=torch.ones((2, 1, 1), dtype=torch.bool),
+        noise=torch.zeros((2, 0, 0)),
+        mean_step_m=torch.ones(2),
+        prompts=("",) * 2,
+    )
+    torch.testing.assert_close(probe(data), probe.head(probe.encoder(data), data))

@@ -1,9 +1,11 @@
-"""Graph layers over the places of each sample, from torch-geometric."""
+"""Graph layers over the places of each sample, with the weights of torch-geometric's layers."""
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv, GCNConv, TAGConv
+
+from st2llm.encode.layers.graph_attention import DenseGraph, attend_over_edges, dense_graph
 
 
 class DiffusionConvolution(nn.Module):
@@ -41,7 +43,10 @@ def _weight_per_node(
 
 
 class GraphLayer(nn.Module):
-    """One torch-geometric layer over the places of each sample, with a residual connection."""
+    """One torch-geometric layer over the places of each sample, with a residual connection.
+
+    Attention among few places is computed without torch-geometric's sums over edges: see `graph_attention`.
+    """
 
     def __init__(self, kind: str, *, d_st: int) -> None:
         super().__init__()
@@ -52,6 +57,7 @@ class GraphLayer(nn.Module):
             self.layer = GATv2Conv(d_st, d_st // 4, heads=4, edge_dim=1)
         else:
             self.layer = GCNConv(d_st, d_st) if kind == "gcn" else DiffusionConvolution(d_st)
+        self._dense: tuple[Tensor, Tensor, DenseGraph | None] | None = None
 
     def forward(
         self,
@@ -63,8 +69,19 @@ class GraphLayer(nn.Module):
         if self.weighted:  # all windows on one graph at once
             mixed: Tensor = self.layer(self.norm(z), edges, weight)
             return z + torch.nn.functional.gelu(mixed)
+        if (graph := self._dense_graph(edges, weight, n)) is not None:
+            return z + torch.nn.functional.gelu(attend_over_edges(self.layer, self.norm(z), graph))
         shift = (torch.arange(b, device=z.device) * n)[:, None, None]
         index = (edges[None] + shift).permute(1, 0, 2).reshape(2, -1)
         flat = self.norm(z).reshape(b * n, d)
         out: Tensor = self.layer(flat, index, weight.repeat(b)[:, None])
         return z + torch.nn.functional.gelu(out.reshape(b, n, d))
+
+    def _dense_graph(self, edges: Tensor, weight: Tensor, nodes: int) -> DenseGraph | None:
+        """The graph as a matrix, computed once for the same tensors."""
+        if self._dense is None or self._dense[0] is not edges or self._dense[1] is not weight:
+            with torch.inference_mode(
+                False
+            ):  # an evaluation may come first, and training reads the same tensors
+                self._dense = (edges, weight, dense_graph(edges, weight, nodes))
+        return self._dense[2]
