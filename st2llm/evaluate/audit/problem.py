@@ -32,11 +32,13 @@ class WindowSet:
 class Problem:
     """A forecasting task on a graph or grid, with its test windows under each way to split; the first is st2llm's.
 
-    asked: the places and channels that are predicted. A series is one of them, in the order of `places`, then channels.
+    training, windows: of the split. asked: the places and channels that are predicted. A series is one of them, in the
+    order of `places`, then channels.
     """
 
     data: SensorGraph | Grid
     task: Forecast
+    training: FieldWindows
     windows: FieldWindows
     asked: Bool[np.ndarray, "node channel"]
     sets: tuple[WindowSet, ...]
@@ -60,25 +62,20 @@ class Problem:
         return np.asarray(self.windows.field.values[origins][:, self.asked], dtype=np.float64)
 
     def training_windows(self, history: int) -> FieldWindows:
-        """The training windows with a history of that many steps. Raises DataError where the part is too short."""
-        train, length = self._training_part(), history + self.task.horizon
-        end = int(train.starts[-1]) + self.task.length
-        if end < length:
-            raise DataError(
-                f"The training part of {self.data.name} has {end} steps, too few for a history of {history} steps."
-            )
-        starts = np.arange(0, end - length + 1, dtype=np.int64)
-        return replace(train, task=replace(self.task, history=history), starts=starts)
+        """The training windows of the split with another history; those that begin before the data are left out.
 
-    def _training_part(self) -> FieldWindows:
-        train = cut_parts(self.data, self.task)[0]
-        if not isinstance(train, FieldWindows):
-            raise DataError(f"{self.data.name} is no field.")
-        return train
+        Raises DataError where none is left.
+        """
+        starts = self.training.starts + self.task.history - history
+        if not (starts >= 0).any():
+            raise DataError(
+                f"No training window of {self.data.name} has {history} steps before it. Choose a shorter history."
+            )
+        return replace(self.training, task=replace(self.task, history=history), starts=starts[starts >= 0])
 
     def training_values(self) -> Float64[np.ndarray, "time series"]:
         """The readings of the training part, NaN where one is missing."""
-        end = int(self._training_part().starts[-1]) + self.task.length
+        end = int(self.training.starts[-1]) + self.task.length
         return np.asarray(self.windows.field.values[:end, self.asked], dtype=np.float64)
 
     def samples(self, origins: Int64[np.ndarray, " window"], history: int) -> FieldWindows:
@@ -102,13 +99,13 @@ def pose(data: Container, task: Task, *, stride: int = 1) -> Problem:
             f"Audits are of forecasts of sensor graphs and grids, but this is {task.name} of a {kind}. Score other "
             f"predictions with `st2llm compare` and a predictor with `file:`."
         )
-    _, _, test = cut_parts(data, task, stride=stride)
-    if not isinstance(test, FieldWindows) or not len(test):
+    train, _, test = cut_parts(data, task, stride=stride)
+    if not isinstance(train, FieldWindows) or not isinstance(test, FieldWindows) or not len(test):
         raise DataError(
             f"{data.name} has no test part, so no prediction can be audited. Give `split.test` a share."
         )
     asked = test[0].wanted[task.history]
-    return Problem(data, task, test, np.asarray(asked, dtype=bool), _window_sets(data, task, stride))
+    return Problem(data, task, train, test, np.asarray(asked, dtype=bool), _window_sets(data, task, stride))
 
 
 def _window_sets(data: SensorGraph | Grid, task: Forecast, stride: int) -> tuple[WindowSet, ...]:
