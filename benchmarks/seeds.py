@@ -115,7 +115,7 @@ class Arms:
         data, task = load_data(suite.data), suite.tasks[0]
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
         self.inputs = Inputs(suite, TaskData(data, task, splits), NO_PROGRESS)
-        self.training = TrainingInputs(self.inputs)
+        self.training = TrainingInputs(self.inputs, 0)
         self.predictor = suite.predictor(backbone)
         self.train, self.validation = self.training.batches_with_instructions
         model = require_local(self.inputs.models.of(self.predictor))
