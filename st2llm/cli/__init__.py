@@ -25,7 +25,7 @@ for group in (prompts, training, comparison, series, records, checks, environmen
 app.add_typer(data.app, name="data")
 app.add_typer(listing.app, name="list")
 
-_RESUMABLE = ("compare", "ladder", "curve", "calibrate", "pretrain", "align", "finetune", "instruct")
+_RESUMABLE = ("compare", "ladder", "curve", "shift", "calibrate", "pretrain", "align", "finetune", "instruct")
 """Commands that `--resume` continues."""
 _VERBOSITY: dict[str, Verbosity] = {
     "--quiet": "quiet",

@@ -1,4 +1,4 @@
-"""One suite run several times: with several language models (`ladder`), for values of a setting (`curve`)."""
+"""One suite run several times: with several models (`ladder`), values of a setting (`curve`), or drift (`shift`)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -59,7 +59,7 @@ def ladder(
     typer.echo(f"Report: {report.page}")
 
 
-@app.command(epilog=example("st2llm curve questions/data-efficiency-graph --quick --out runs/curve"))
+@app.command(epilog=example("st2llm curve data-efficiency-graph --quick --out runs/curve"))
 def curve(
     suite: SuiteName,
     data: Annotated[
@@ -88,6 +88,60 @@ def curve(
 
     overrides = Overrides(data=data, llm=llm, settings=parse_overrides(changes or []))
     folder = out or Path("runs") / f"curve-{Path(suite).stem}"
+    for report in run(
+        suite, out=folder, overrides=overrides, quick=quick, resume=resume, progress=not is_quiet()
+    ):
+        for line in report.answers:
+            typer.echo(line)
+        typer.echo(f"Report: {report.page}")
+
+
+@app.command(
+    epilog=example("st2llm shift shift-injected --strength 0 0.5 1 --out runs/shift"),
+    context_settings={"allow_extra_args": True},
+)
+def shift(
+    context: typer.Context,
+    suite: SuiteName,
+    strength: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--strength", metavar="S...", help="The strengths of the drift; the first is compared with."
+        ),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="The drift at strength 1: level, scale, season, missing or pattern, or KIND=SIZE; may be repeated. "
+            "Default: that of the suite's `shift`.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME|CARD", help="Replace the data set of the suite.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The folder of the curve; default runs/shift-<suite>."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Run the quick form of the suite.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the curve in --out; finished arms are kept.")
+    ] = False,
+    changes: Changes = None,
+) -> None:
+    """Run a suite with drift of several strengths in its test windows, and report what each predictor keeps."""
+    if not strength:
+        raise typer.BadParameter("Name the strengths, after the suite: --strength 0 0.5 1.")
+    from st2llm.evaluate.curve.run import curve as run
+    from st2llm.evaluate.curve.strengths import strength_settings
+    from st2llm.evaluate.run.plan import Overrides
+    from st2llm.train.recipes import parse_overrides
+
+    settings = strength_settings([*map(str, strength), *context.args], kind or [])
+    overrides = Overrides(data=data, settings={**settings, **parse_overrides(changes or [])})
+    folder = out or Path("runs") / f"shift-{Path(suite).stem}"
     for report in run(
         suite, out=folder, overrides=overrides, quick=quick, resume=resume, progress=not is_quiet()
     ):

@@ -1,13 +1,16 @@
-"""Curves: one suite for each value of one or two of its settings."""
+"""What varies a suite: the values of a setting that it is run for, and drift that is injected into its test part."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from st2llm.config import Settings
 
+DriftKind = Literal["level", "scale", "season", "missing", "pattern"]
+DRIFT_KINDS: tuple[DriftKind, ...] = get_args(DriftKind)
 MOST_AXES = 2
 _NO_AXIS = ("id", "version", "kind", "title", "demo", "seeds", "predictors", "curve", "quick")
 """Keys of a suite that name it, or that all points of a curve share."""
@@ -47,3 +50,38 @@ class CurveSettings(Settings):
         if self.axes is not None:
             return self.axes
         return {str(self.axis): list(self.values or ())}
+
+
+class ShiftSettings(Settings):
+    """Drift of known strength in the test windows of graphs and grids; training and validation stay as they are.
+
+    test: the strength of each kind. level: added to every value, in standard deviations of the place in training.
+    scale: values are multiplied by 1 plus it. season: values come later by this share of half a day (of half a week for
+    daily steps). missing: the share of places whose visible values are hidden. pattern: places take over the course of
+    another place, standardised, by a share that grows from zero to this over the test part. The values that are shown
+    and those that are asked for change alike; `missing` hides shown values alone. strength: multiplies all of them, so
+    that `curve: {axis: shift.strength, values: [0, 0.5, 1]}` is a dose. after: shifts only windows whose first wanted
+    step is at or after this time, ISO 8601, UTC where it names no zone. seed: of the places that are hidden.
+    """
+
+    test: dict[DriftKind, float] = Field(min_length=1)
+    strength: float = Field(1.0, ge=0)
+    after: datetime | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_strengths(self) -> "ShiftSettings":
+        if not 0 <= self.test.get("missing", 0.0) * self.strength < 1:
+            raise ValueError("shift: `missing` times `strength` is a share of places, at least 0 and under 1")
+        if not 0 <= self.test.get("pattern", 0.0) * self.strength <= 1:
+            raise ValueError("shift: `pattern` times `strength` is a share of another course, from 0 to 1")
+        if self.test.get("scale", 0.0) * self.strength <= -1:
+            raise ValueError(
+                "shift: `scale` times `strength` must stay above -1, where all values would be zero"
+            )
+        return self
+
+    @property
+    def doses(self) -> Mapping[DriftKind, float]:
+        """The strength of each kind that is not zero."""
+        return {kind: value * self.strength for kind, value in self.test.items() if value * self.strength}

@@ -70,6 +70,10 @@ class PredictorOverrides(TrainedByObjectives):
     at most TEXT_VALIDATION_WINDOWS. A predictor without any has no validation score, so no verdict is about it."""
     train_adapters: bool = False
     """Trains adapters in `llm-random` as well, which makes it the twin of `llm-lora` without pretrained weights."""
+    adapt_online: Literal["instance-norm", "last-days"] | None = None
+    """Adapts a predictor of graphs and grids at test time: by level and spread of each window's visible values, or by a
+    linear map that is fitted to its errors of the last `adapt_days` days."""
+    adapt_days: float = Field(7.0, gt=0)
     penalty: float = 1e-3
     """Ridge penalty as a multiple of the number of rows."""
     draws: int = Field(1, ge=1)
@@ -122,6 +126,8 @@ class PredictorSettings(Settings):
     checkpoint: str | None = None
     """A folder that `st2llm pretrain`, `align` or `finetune` wrote; its best state predicts. Of a text predictor: the
     instruction-tuned language model that is prompted."""
+    rule: str | None = None
+    """Of a baseline, the rule, where its name is another one, such as `ridge` of `ridge-adapted`."""
     custom: bool = False
     """Whether it is a Python object that was passed to `compare`."""
     text_features: Literal["tfidf", "minilm", "states"] | None = None
@@ -159,8 +165,8 @@ class PredictorSettings(Settings):
                     f"backbone nor template"
                 )
         elif self.family == "baseline":
-            if self.name not in RULES:
-                raise ValueError(f"there is no baseline {self.name!r}. {nearest(self.name, RULES)}")
+            if self.rule_name not in RULES:
+                raise ValueError(f"there is no baseline {self.rule_name!r}. {nearest(self.rule_name, RULES)}")
         elif self.backbone not in choices[self.family]:
             known = choices[self.family]
             raise ValueError(
@@ -226,6 +232,11 @@ class PredictorSettings(Settings):
                 f"{overrides.draws} draws of {self.name!r} at temperature 0 would all be the same. "
                 f"Set a temperature above 0, for instance 0.7"
             )
+
+    @property
+    def rule_name(self) -> str:
+        """The rule of a baseline: its name, where `rule` does not give another."""
+        return self.rule or self.name
 
     @property
     def external(self) -> bool:

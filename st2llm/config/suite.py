@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from st2llm import config, metrics, recipes, tasks
 from st2llm.config import Settings, catalog
 from st2llm.config.catalog import EXTERNAL_MODELS, RULES
-from st2llm.config.curve import CurveSettings
+from st2llm.config.curve import CurveSettings, ShiftSettings
 from st2llm.config.model import LLMSettings, Projection, Skip
 from st2llm.config.paths import resolve_paths
 from st2llm.config.predictors import (
@@ -50,8 +50,8 @@ class Suite(Settings):
     all trained predictors start from, and its heads where the shapes agree. seeds: a predictor is trained once for
     each. train, windows, validation: the training, test and validation windows that are used. primary_metric: of gains
     and selection; by default the usual metric of the task, or `mae_scaled` where the units of channels differ;
-    `mae[NAME]` is of one channel. limit: test windows at most. curve: what `st2llm curve` varies. quick: settings by
-    dotted key that its `--quick` changes.
+    `mae[NAME]` is of one channel. limit: test windows at most. curve: what `st2llm curve` varies. shift: drift that is
+    injected into the test windows. quick: settings by dotted key that `--quick` of curves changes.
     """
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"lora": "adapt"}
@@ -89,6 +89,7 @@ class Suite(Settings):
     groups: GroupSettings | None = None
     """Two groups of predictors whose best ones are compared."""
     curve: CurveSettings | None = None
+    shift: ShiftSettings | None = None
     quick: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -223,7 +224,7 @@ class Suite(Settings):
             elif predictor.model is not None:
                 role, scope = "model", EXTERNAL_MODELS[predictor.model.partition(":")[0]]
             elif predictor.family == "baseline" and not predictor.external:
-                role, scope = "baseline", RULES[name]
+                role, scope = "baseline", RULES[predictor.rule_name]
             else:
                 continue
             for task, of_type in known.items():

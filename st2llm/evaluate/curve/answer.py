@@ -22,6 +22,8 @@ def answer(rows: Sequence[CurveRow], pairs: Sequence[Pair], groups: GroupSetting
     arms, (axes, span) = by_predictor(rows), describe_range(rows)
     if groups is not None and any(row.gain_group for row in rows):
         return f"{_group_sentence(rows, groups.label)} {_range_sentence(rows, span)}"
+    if all(axis.partition(".")[0] == "shift" for axis in rows[0].at) and any(row.change for row in rows):
+        return f"{_kept_sentence(rows, arms)} {_range_sentence(rows, span)}"
     if pairs and pairs[0].crossing is not None:
         return f"{_crossing_sentence(pairs[0], arms, axes)} {_range_sentence(rows, span)}"
     if pairs:
@@ -65,6 +67,11 @@ def _crossing_sentence(pair: Pair, arms: Mapping[str, list[CurveRow]], axis: str
             else f"95 % interval {_end(crossing.low, pair)} to {_end(crossing.high, pair)}"
         )
         start = f"{ahead} overtakes {behind} at {axis} {crossing.value:.3g} ({interval})"
+        if crossing.low == -math.inf and crossing.high == math.inf:
+            start = (
+                f"It cannot be told where, or whether, {ahead} overtakes {behind} along {axis}: the interval of the "
+                f"crossing at {crossing.value:.3g} goes from {_end(crossing.low, pair)} to {_end(crossing.high, pair)}"
+            )
     else:
         start = (
             f"No crossing in the range: {ahead} has the lower error than {behind} at every value of {axis}"
@@ -114,6 +121,24 @@ def _ends(pair: Pair, arms: Mapping[str, list[CurveRow]]) -> str:
     return (
         f"the gain of {pair.one} over {pair.other} is {first} at {_value(pair.values[0])} and {last} at "
         f"{_value(pair.values[-1])}"
+    )
+
+
+def _kept_sentence(rows: Sequence[CurveRow], arms: Mapping[str, list[CurveRow]]) -> str:
+    """How much worse each trained arm becomes under drift, the least first, and the best rule on validation."""
+    rules = [name for name, own in arms.items() if not own[0].trained]
+    best = sorted(rules, key=lambda name: mean_validation(arms[name]))[:1]
+    told = [name for name, own in arms.items() if own[0].trained] + best
+    known = {name: gain for name in told if (gain := arms[name][-1].change) is not None}
+    relative = not is_higher_better(rows[0].metric)
+    parts = [
+        f"{_named(name, arms)} {gain_text(gain, relative=relative)}"
+        for name, gain in sorted(known.items(), key=lambda item: -item[1].value)
+    ]
+    where = ", ".join(f"{axis} {_value(value)}" for axis, value in rows[-1].at.items())
+    return (
+        f"At {where}, gains over the same predictor without drift, the least loss first, are {'; '.join(parts)} (95 % "
+        f"intervals; negative is a loss)."
     )
 
 

@@ -6,7 +6,7 @@ from st2llm.config.suite import SuiteSource
 from st2llm.errors import ConfigError
 from st2llm.evaluate.curve.points import CurvePlan, Point, plan_curves
 from st2llm.evaluate.curve.report import CurveReport, write_curve
-from st2llm.evaluate.curve.shared import share
+from st2llm.evaluate.curve.shared import keeps_arms, share
 from st2llm.evaluate.run.compare import compare
 from st2llm.evaluate.run.plan import Overrides
 from st2llm.evaluate.run_folder.reading import read_record
@@ -16,7 +16,7 @@ from st2llm.files import write_atomically
 ANSWERS = "answers.md"
 _SAME = ("data_sha256", "side_sha256", "split_sha256")
 """Keys of run.json that are the same at all points, since they share results."""
-_OTHER_DATA = ("data", "split", "task", "faults")
+_OTHER_DATA = ("data", "split", "task", "faults", "shift")
 """Axes that change the data or the windows."""
 
 
@@ -54,7 +54,13 @@ def _run(plan: CurvePlan, *, resume: bool, progress: bool) -> CurveReport:
     for point in plan.points:
         for earlier in done:
             share(earlier, point)
-        compare(point.suite, out=point.folder, resume=resume, progress=progress)
+        compare(
+            point.suite,
+            out=point.folder,
+            resume=resume,
+            progress=progress,
+            save_arms=keeps_arms(plan.settings.by_axis),
+        )
         done.append(point)
         _check_same_data(plan, point)
     return write_curve(plan)

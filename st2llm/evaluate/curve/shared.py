@@ -50,8 +50,27 @@ def share(first: Point, point: Point) -> None:
     changed = [axis for axis, value in point.at.items() if value != first.at[axis]]
     for key in shared_keys(point, changed):
         resumption.copy(first.folder, key, point.folder)
+    if all(_covers(("shift",), axis) for axis in changed):
+        for key in _trained_keys(point):
+            resumption.lend(first.folder, key, point.folder)
     if all(_covers(_KEEPS_ENCODER, axis) for axis in changed):
         _copy_encoders(first, point)
+
+
+def keeps_arms(axes: Collection[str]) -> bool:
+    """Whether an axis changes test windows alone, so that the arms of one point predict those of the others."""
+    return any(_covers(("shift",), axis) for axis in axes)
+
+
+def _trained_keys(point: Point) -> list[str]:
+    suite = point.suite
+    trained = [predictor for predictor in suite.predictors if predictor.trained]
+    return [
+        job_key(suite, task.name, predictor.name, seed)
+        for task in suite.tasks
+        for predictor in trained
+        for seed in suite.seeds
+    ]
 
 
 def shared_keys(point: Point, changed: Collection[str]) -> list[str]:

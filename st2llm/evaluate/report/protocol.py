@@ -46,6 +46,7 @@ def _data(results: RunResults) -> tuple[tuple[str, str], ...]:
         ("holds", data.get("holds")),
         ("time zone", data.get("timezone")),
         ("windows", sizes),
+        ("drift injected into the test windows", _shift(results)),
         ("source", data.get("source")),
         ("licence", data.get("licence")),
         ("citation", data.get("citation")),
@@ -61,6 +62,16 @@ def _memorisation(results: RunResults) -> str:
     """What `st2llm probe-memory` found, once for each model."""
     found = (record.memorisation["sentence"] for record in results.records if record.memorisation)
     return "; ".join(dict.fromkeys(found))
+
+
+def _shift(results: RunResults) -> str:
+    """The kinds of drift with their strengths, and from when on; '' where there is none."""
+    shift = (results.run.get("config") or {}).get("shift")
+    if not shift:
+        return ""
+    doses = ", ".join(f"{kind} {value * shift['strength']:g}" for kind, value in shift["test"].items())
+    after = f", in windows from {shift['after']} on" if shift.get("after") else ""
+    return f"{doses}{after}; training and validation windows have none"
 
 
 def _channels(data: Mapping[str, Any]) -> str:

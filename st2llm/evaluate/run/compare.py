@@ -15,6 +15,7 @@ from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
 from st2llm.data.windows.field import task_channels
 from st2llm.errors import ConfigError
+from st2llm.evaluate.controls.drift import shift_test_part
 from st2llm.evaluate.controls.faults import Fault, inject_faults, read_faults
 from st2llm.evaluate.report.overview import write_overview
 from st2llm.evaluate.report.run_report import Report, rescore
@@ -181,6 +182,8 @@ def prepare(
     studies, prompts = [], []
     for task in suite.tasks:
         splits = split(data, task, stride=suite.stride_of(task), context=suite.split.context)
+        if suite.shift is not None:
+            splits = shift_test_part(splits, data, suite, task)
         suite = with_primary_metric(suite, channel_scales(data, splits.train))
         inputs = Inputs(suite, TaskData(data, task, splits, faults), reporter, passed.predictors)
         prompts.append(check_task(inputs))

@@ -23,6 +23,7 @@ _LATER_KEYS = (
     "told",
     "training",
     "train_windows",
+    "shift",
     "text_features",
     "memorisation",
 )
@@ -128,8 +129,8 @@ class Record:
     on validation of those with pretrained weights, or of those without; None without a validation score.
     told: how many of the visible values the prompts of a text arm state one by one: values, visible, share (means over
     prompts). training: of a trained arm, see `describe_training`; means over seeds. train_windows: how many a
-    predictor was fitted on; None where it is not fitted here. validation_cost: what the answers
-    of a text arm on validation windows cost, which `cost` leaves out.
+    predictor was fitted on; None where it is not fitted here. shift: the drift in the test windows.
+    validation_cost: what the answers of a text arm on validation windows cost, which `cost` leaves out.
     gain_trained: the gain over the best trained arm without pretrained LLM weights, where another arm is the reference
     of gain_best. text_features: of a predictor that reads texts by a ridge regression, which features. gain_text: its
     gain over the rule whose residuals it predicts, which reads no text. gain_embeddings: the gain of a language model
@@ -166,6 +167,7 @@ class Record:
     told: Mapping[str, float] | None = None
     training: Mapping[str, Any] | None = None
     train_windows: int | None = None
+    shift: Mapping[str, Any] | None = None
     gain_best: Gain | None = None
     gain_pretraining: Gain | None = None
     gain_trained: Gain | None = None

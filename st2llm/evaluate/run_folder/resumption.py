@@ -13,6 +13,8 @@ from st2llm.files import write_atomically
 
 REPLACED = "replaced"
 """The folder in a run folder that holds what a resumption set aside."""
+LENT = "lent"
+"""The folder in a run folder that holds the records of arms that another run trained."""
 _FILES_OF_AN_ARM = (
     ("answers", ".jsonl"),
     ("validation", ".parquet"),
@@ -107,6 +109,23 @@ def copy(root: Path, key: str, target: Path) -> None:
         path = root / folder / f"{key}{suffix}"
         if path.exists():
             write_atomically(target / folder / path.name, partial(shutil.copyfile, path))
+
+
+def lend(root: Path, key: str, target: Path) -> None:
+    """Copies a trained arm into another run folder, where it predicts other test windows instead of training again.
+
+    Its checkpoint, its validation predictions and, last, its record, in the folder LENT. Nothing is copied where it has
+    no checkpoint.
+    """
+    record, lent = root / "arms" / f"{key}.json", target / LENT / f"{key}.json"
+    source = root / "checkpoints" / key
+    if not record.exists() or not source.is_dir() or lent.exists():
+        return
+    shutil.copytree(source, target / "checkpoints" / key, dirs_exist_ok=True)
+    validation = Path("validation") / f"{key}.parquet"
+    if (root / validation).exists():
+        write_atomically(target / LENT / validation.name, partial(shutil.copyfile, root / validation))
+    write_atomically(lent, partial(shutil.copyfile, record))
 
 
 def delete(root: Path, key: str) -> None:

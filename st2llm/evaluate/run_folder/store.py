@@ -182,6 +182,14 @@ class RunStore:
         """The folder of the checkpoint of a trained arm, where the run keeps them."""
         return self.root / "checkpoints" / key
 
+    def lent(self, key: str) -> tuple[dict[str, Any], pd.DataFrame | None] | None:
+        """The record and the validation predictions of an arm that another run trained; None where there is none."""
+        path = self.root / resumption.LENT / f"{key}.json"
+        if not path.exists():
+            return None
+        table = path.with_suffix(".parquet")
+        return read_record(path), read_table(table) if table.exists() else None
+
     def _keys_of(self, predictors: Collection[str]) -> list[str]:
         """The keys of the finished arms of these predictors."""
         return [path.stem for path in self._arm_files() if read_record(path)["predictor"] in predictors]

@@ -259,6 +259,7 @@ def _record(
         told=first.get("told"),
         training=_mean_training([r["training"] for r in results if r.get("training")]),
         train_windows=first.get("train_windows"),
+        shift=suite.shift.model_dump(mode="json", exclude_none=True) if suite.shift else None,
         gain_best=best,
         gain_pretraining=pretraining,
         gain_trained=gain_over_trained(arms, table, choices, name, seed),

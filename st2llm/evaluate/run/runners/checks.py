@@ -23,6 +23,7 @@ def check_task(inputs: Inputs) -> dict[str, Prompt]:
     another task, a prompt that does not fit into the context of the language model, or a model that cannot be found.
     """
     _check_windows(inputs)
+    _check_online(inputs)
     suite = inputs.suite
     if suite.llm is not None and not suite.llm.name.startswith(PREFIX):
         resolve(suite.llm.name)
@@ -41,6 +42,24 @@ def _check_windows(inputs: Inputs) -> None:
             raise DataError(
                 f"{inputs.suite.id}: the {part} part of {inputs.suite.data} has no window for {inputs.task.name}. Ask "
                 f"for shorter windows, or name a split with a larger {part} part (data: NAME#SPLIT)."
+            )
+
+
+def _check_online(inputs: Inputs) -> None:
+    """Raises ConfigError where a predictor should be adapted that cannot be."""
+    suite = inputs.suite
+    for predictor in suite.predictors:
+        if predictor.set.adapt_online is None:
+            continue
+        if suite.kind not in ("graph", "grid") or inputs.task.type != "forecast":
+            raise ConfigError(
+                f"{suite.id}: adapt_online of {predictor.name!r} is for forecasts of graphs and grids, but the suite "
+                f"asks for {inputs.task.type} of kind {suite.kind}. Leave it out."
+            )
+        if predictor.family == "text" or predictor.text_features or predictor.set.objectives:
+            raise ConfigError(
+                f"{suite.id}: adapt_online is for rules, ridges, external predictors and arms that are trained for the "
+                f"task, but {predictor.name!r} is none. Leave it out."
             )
 
 

@@ -9,6 +9,7 @@ from st2llm.data.windows.fitted_on import refuse_overlap
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.runners.online import adapted
 from st2llm.evaluate.run.runners.predictions import fit_and_predict, predict_job
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.predict import Predictor, UnfittedPredictor, checkpoint, fitted_on_of
@@ -45,7 +46,8 @@ class ExternalRunner:
                     f"Resume the run from that program."
                 )
             predictor = self.predictors[job.predictor.name]
-        outcome = predict_job(self.inputs, job, predictor, fit_s=fitting.seconds)
+        served = adapted(self.inputs, job, predictor)
+        outcome = predict_job(self.inputs, job, served, fit_s=fitting.seconds)
         return replace(
             outcome, fitted_on=fitted_on_of(predictor), result=outcome.result | _training(predictor)
         )

@@ -11,6 +11,7 @@ from st2llm.data.windows.splits import evenly_spaced
 from st2llm.evaluate.run.cost import Cost
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.runners.online import adapted
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.scoring.anomaly import add_anomaly_scores
 from st2llm.evaluate.scoring.channels import selection_metric
@@ -52,8 +53,8 @@ def fit_and_predict(inputs: Inputs, job: Job, fit: Callable[[TrainingWindows], P
     """The outcome of a job whose predictor is fitted at once; with `budget.refit`, on the windows of refitted arms."""
     with Meter() as fitting:
         train, more = inputs.training_windows(job.seed), inputs.refit_windows(job.seed)
-        predictor = fit(train)
-        refitted = predictor if more is None else fit(more)
+        predictor = adapted(inputs, job, fit(train))
+        refitted = predictor if more is None else adapted(inputs, job, fit(more))
     outcome = predict_job(inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)
     result = {**outcome.result, "train_windows": len(train)}
     return replace(outcome, result=result, fitted_on=inputs.fitted_on["train" if more is None else "both"])

@@ -16,4 +16,4 @@ class RuleRunner:
         self.inputs = inputs
 
     def run(self, job: Job, store: RunStore) -> Outcome:
-        return fit_and_predict(self.inputs, job, partial(fit_baseline, job.predictor.name))
+        return fit_and_predict(self.inputs, job, partial(fit_baseline, job.predictor.rule_name))

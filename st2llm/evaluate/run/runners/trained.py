@@ -1,17 +1,22 @@
 """Trained arms, soft and primitive: fitted at each learning rate, the best one on validation predicts."""
 
 from dataclasses import asdict, replace
+from typing import Any
+
+import pandas as pd
 
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome, shown_documents
 from st2llm.evaluate.run.runners.arm_checkpoint import save_arm
 from st2llm.evaluate.run.runners.arm_training import ArmTraining, TrainedArm, describe_training
+from st2llm.evaluate.run.runners.online import adapted
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
 from st2llm.evaluate.run.runners.training_inputs import SeededTraining, TrainingInputs
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.predict.arm import ArmPredictor
+from st2llm.predict.checkpoint import load_predictor
 from st2llm.retrieve.shown_documents import ShownDocuments
 from st2llm.train.loop.meter import Meter
 from st2llm.types import Sample
@@ -37,6 +42,9 @@ class TrainedRunner:
         return self._arms[shown]
 
     def run(self, job: Job, store: RunStore) -> Outcome:
+        """Trains the arm of a job, or takes the one that another run on the same training windows has lent."""
+        if (lent := store.lent(job.key)) is not None:
+            return self._predict_again(job, store, *lent)
         arms = self._training_of(shown_documents(job))
         training, inputs = arms.training.of(job.seed), arms.inputs
         trained = arms.train(job, store)
@@ -49,13 +57,13 @@ class TrainedRunner:
             with_instructions=soft,
             batch_size=inputs.budget.batch,
         )
-        validation = validation_table(inputs, predictor)
+        validation = validation_table(inputs, adapted(inputs, job, predictor))
         if (refitted := training.refitted) is not None:
             again = arms.refit(job, trained, store, refitted)
             predictor = replace(predictor, arm=again, preprocessor=refitted.preprocessor)
-        test = inputs.test_samples(job.predictor)
+        test, served = inputs.test_samples(job.predictor), adapted(inputs, job, predictor)
         with Meter() as meter:
-            predictions = predictor.predict(without_truth(test))
+            predictions = served.predict(without_truth(test))
         result = {
             "validation": validation_score(inputs, validation),
             "converged": chosen.curve.converged,
@@ -75,12 +83,26 @@ class TrainedRunner:
                 for done in trained.fits
             ],
         }
-        table = prediction_table(inputs, predictor, test, predictions)
+        table = prediction_table(inputs, served, test, predictions)
         fitted_on = inputs.fitted_on["both"] + arms.warmed_up_on()
         if self.save_arms:
             kept = replace(trained, arm=predictor.arm)
             save_arm(store.checkpoint_folder(job.key), refitted or training, job, kept, fitted_on)
         return Outcome(result, table, validation=validation, fitted_on=fitted_on)
+
+    def _predict_again(
+        self, job: Job, store: RunStore, record: dict[str, Any], validation: pd.DataFrame | None
+    ) -> Outcome:
+        """The outcome of a lent arm on the test windows of this run; what training left is as it was recorded."""
+        folder = store.checkpoint_folder(job.key)
+        predictor = load_predictor(folder, name=job.predictor.name)
+        inputs = self._training_of(shown_documents(job)).inputs
+        test, served = inputs.test_samples(job.predictor), adapted(inputs, job, predictor)
+        with Meter() as meter:
+            predictions = served.predict(without_truth(test))
+        cost = {**record["cost"], "predict_s_per_sample": meter.seconds / len(test)}
+        table = prediction_table(inputs, served, test, predictions)
+        return Outcome({**record, "cost": cost}, table, validation=validation, fitted_on=predictor.fitted_on)
 
 
 def _cost(
