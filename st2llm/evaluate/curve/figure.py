@@ -22,8 +22,8 @@ _SHADES = {"baseline": ("#6b7280", "#a3aab5", "#3f4650", "#c4b5a0", "#8d9db6")}
 _DASHES = ("-", "--", ":", "-.")
 _BANDED = ("primitive", "random", "soft", "text")
 _MOST_PANELS = 5
-_CEILING = 1.5
-"""Rules whose error is this many times that of all trained arms would compress the rest; they leave the panel."""
+_CEILING = 1.15
+"""Where a rule reaches this many times the bands of all trained arms, it leaves the panel."""
 
 
 def draw_curve(
@@ -34,7 +34,7 @@ def draw_curve(
     Bands are 95 % intervals over blocks and seeds. unit: of the data.
     """
     style = {**STYLE, "svg.hashsalt": "curve", "svg.fonttype": "path"}
-    panels = _panels(rows)
+    panels, styles = _panels(rows), _styles(rows)
     with matplotlib.rc_context(style):
         gains = 1 if len(panels) == 1 and pairs else 0
         count = len(panels) + gains
@@ -43,12 +43,12 @@ def draw_curve(
         figure.set_facecolor("white")
         axes = np.atleast_1d(figure.subplots(1, count))
         for panel, (title, own) in zip(axes, panels, strict=False):
-            _draw_errors(panel, own, unit)
+            _draw_errors(panel, own, unit, styles)
             panel.set_title(title, loc="left", fontsize=8.5)
         if gains:
-            _draw_gains(axes[-1], pairs, rows)
+            _draw_gains(axes[-1], pairs, rows, styles)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         figure.savefig(path, format=form, dpi=160, metadata={"Date": None} if form == "svg" else None)
 
 
@@ -61,15 +61,27 @@ def _panels(rows: Sequence[CurveRow]) -> list[tuple[str, list[CurveRow]]]:
     return [(f"{axes[1]} {value}", [row for row in rows if row.at[axes[1]] == value]) for value in values]
 
 
-def _draw_errors(axes: Axes, rows: Sequence[CurveRow], unit: str) -> None:
-    arms, places = by_predictor(rows), _places(rows)
+def _styles(rows: Sequence[CurveRow]) -> dict[str, tuple[str, str]]:
+    """Colour and dashes of each predictor: the colour is that of its role, shades tell rules apart."""
     drawn: dict[str, int] = {}
-    for name, own in arms.items():
+    styles = {}
+    for name, own in by_predictor(rows).items():
         role = own[0].role
         index = drawn[role] = drawn.get(role, -1) + 1
-        colour = _SHADES.get(role, (COLOURS[role],))[index % len(_SHADES.get(role, (0,)))]
-        _draw_arm(axes, own, places, colour=colour, dashes=_DASHES[index % len(_DASHES)], label=name)
-    _limit(axes, arms)
+        shades = _SHADES.get(role, (COLOURS[role],))
+        styles[name] = shades[index % len(shades)], _DASHES[index % len(_DASHES)]
+    return styles
+
+
+def _draw_errors(
+    axes: Axes, rows: Sequence[CurveRow], unit: str, styles: Mapping[str, tuple[str, str]]
+) -> None:
+    arms, places = by_predictor(rows), _places(rows)
+    top = _limit(axes, arms)
+    for name, own in arms.items():
+        beyond = top is not None and all((row.error.value or 0.0) > top for row in own)
+        label = f"{name} (above the panel)" if beyond else name
+        _draw_arm(axes, own, places, style=styles[name], label=label)
     metric = rows[0].metric
     suffix = metric_unit(metric, unit)
     axes.set_ylabel(f"{metric_name(metric)}{f', {suffix}' if suffix else ''}")
@@ -77,7 +89,7 @@ def _draw_errors(axes: Axes, rows: Sequence[CurveRow], unit: str) -> None:
 
 
 def _draw_arm(
-    axes: Axes, rows: Sequence[CurveRow], places: Mapping[Any, float], *, colour: str, dashes: str, label: str
+    axes: Axes, rows: Sequence[CurveRow], places: Mapping[Any, float], *, style: tuple[str, str], label: str
 ) -> None:
     known = sorted(
         (places[_key(row)], row.error.value, row.error.low, row.error.high)
@@ -86,7 +98,7 @@ def _draw_arm(
     )
     if not known:
         return
-    x, value = [k[0] for k in known], [k[1] for k in known]
+    (colour, dashes), x, value = style, [k[0] for k in known], [k[1] for k in known]
     banded = rows[0].role in _BANDED
     axes.plot(x, value, dashes, color=colour, lw=1.6 if banded else 1.0, marker="o", ms=3, label=label)
     band = [(k[0], k[2], k[3]) for k in known if k[2] is not None and k[3] is not None]
@@ -95,39 +107,41 @@ def _draw_arm(
         axes.fill_between(at, low, high, color=colour, alpha=0.1, lw=0)
 
 
-def _limit(axes: Axes, arms: Mapping[str, Sequence[CurveRow]]) -> None:
-    """Keeps the trained arms readable where a rule is far from all of them."""
-    values = {
-        name: [row.error.value for row in rows if row.error.value is not None] for name, rows in arms.items()
+def _limit(axes: Axes, arms: Mapping[str, Sequence[CurveRow]]) -> float | None:
+    """Keeps trained arms and their bands readable where a rule is far from all of them; the top edge, None without."""
+    if is_higher_better(next(iter(arms.values()))[0].metric):
+        return None
+    ends = {
+        name: [
+            end for row in rows for end in (row.error.value, row.error.low, row.error.high) if end is not None
+        ]
+        for name, rows in arms.items()
     }
-    trained = [value for name, rows in arms.items() if rows[0].trained for value in values[name]]
-    every = [value for own in values.values() for value in own]
-    if trained and not is_higher_better(next(iter(arms.values()))[0].metric):
-        top, bottom = _CEILING * max(trained), min(every)
-        if max(every) > top:
-            axes.set_ylim(bottom - 0.08 * (max(trained) - bottom), max(trained) * 1.15)
+    trained = [end for name, rows in arms.items() if rows[0].trained for end in ends[name]]
+    highest = max((end for own in ends.values() for end in own), default=0.0)
+    if not trained or highest <= _CEILING * max(trained):
+        return None
+    low, high = min(trained), max(trained)
+    axes.set_ylim(low - 0.06 * (high - low), high + 0.1 * (high - low))
+    return high + 0.1 * (high - low)
 
 
-def _draw_gains(axes: Axes, pairs: Sequence[Pair], rows: Sequence[CurveRow]) -> None:
+def _draw_gains(
+    axes: Axes, pairs: Sequence[Pair], rows: Sequence[CurveRow], styles: Mapping[str, tuple[str, str]]
+) -> None:
     """The gain of each arm over the first pretrained one, or what the first pair compares with."""
     other, places = pairs[0].other, _places(rows)
     scale = 1 if is_higher_better(rows[0].metric) else 100
-    roles = {row.predictor: row.role for row in rows}
     axes.axhline(0, color=INK, lw=0.9)
     own = [pair for pair in pairs if pair.other == other][:4]
     for i, pair in enumerate(own):
         x = np.array([places[value] for value in pair.values])
         x = x * 1.03 ** (i - (len(own) - 1) / 2) if axes_is_log(rows) else x + 0.02 * i
-        colour = COLOURS[roles[pair.one]]
-        axes.plot(
-            x, [scale * g.value for g in pair.gains], _DASHES[i], color=colour, lw=1.2, marker="o", ms=4
-        )
+        colour, dashes = styles[pair.one]
+        axes.plot(x, [scale * g.value for g in pair.gains], dashes, color=colour, lw=1.2, marker="o", ms=4)
         for place, gain in zip(x, pair.gains, strict=True):
             if gain.low is not None and gain.high is not None:
                 axes.plot([place, place], [scale * gain.low, scale * gain.high], color=colour, lw=1.4)
-        axes.annotate(
-            pair.one, (x[-1], scale * pair.gains[-1].value), (5, 0), textcoords="offset points", fontsize=7
-        )
     axes.set_title(f"Gain over {other}, with 95 % intervals", loc="left", fontsize=8.5)
     axes.set_ylabel("gain, %" if scale == 100 else "gain")
     _label_axis(axes, rows, places)

@@ -63,8 +63,9 @@ def keeps_arms(axes: Collection[str]) -> bool:
 
 
 def _trained_keys(point: Point) -> list[str]:
+    """The keys of arms without a language model; one with it predicts from its checkpoint up to 0.4 % otherwise."""
     suite = point.suite
-    trained = [predictor for predictor in suite.predictors if predictor.trained]
+    trained = [p for p in suite.predictors if p.trained and p.family == "primitive"]
     return [
         job_key(suite, task.name, predictor.name, seed)
         for task in suite.tasks
