@@ -134,8 +134,8 @@ def shift(
     """Run a suite with drift of several strengths in its test windows, and report what each predictor keeps."""
     if not strength:
         raise typer.BadParameter("Name the strengths, after the suite: --strength 0 0.5 1.")
+    from st2llm.evaluate.curve.points import strength_settings
     from st2llm.evaluate.curve.run import curve as run
-    from st2llm.evaluate.curve.strengths import strength_settings
     from st2llm.evaluate.run.plan import Overrides
     from st2llm.train.recipes import parse_overrides
 

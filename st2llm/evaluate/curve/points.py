@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from st2llm import config
-from st2llm.config.curve import CurveSettings
+from st2llm.config.curve import DRIFT_KINDS, CurveSettings
 from st2llm.config.suite import Suite, SuiteSource, load_suites
-from st2llm.errors import ConfigError
+from st2llm.errors import ConfigError, nearest
 from st2llm.evaluate.run.plan import Overrides, overridden
 from st2llm.evaluate.scoring.gains.interval import MIN_SEEDS
 from st2llm.train.recipes import change_settings
@@ -127,3 +127,26 @@ def _written(value: Any) -> str:
     if 0 < len(text) <= 40 and isinstance(value, bool | int | float | str):
         return text
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def strength_settings(strengths: Sequence[str], kinds: Sequence[str]) -> dict[str, Any]:
+    """Settings by dotted key: the strengths as the values of a curve, and the kinds of drift where some are named.
+
+    strengths: numbers. kinds: `level` or `level=0.5`. Raises ConfigError for words that are no number or no kind.
+    """
+    values = [_number(word, "--strength") for word in strengths]
+    settings: dict[str, Any] = {"curve": {"axis": "shift.strength", "values": values}}
+    test = {}
+    for word in kinds:
+        kind, sign, size = word.partition("=")
+        if kind not in DRIFT_KINDS:
+            raise ConfigError(f"--kind: there is no drift {kind!r}. {nearest(kind, DRIFT_KINDS)}")
+        test[kind] = _number(size, f"--kind {kind}") if sign else 1.0
+    return settings | ({"shift.test": test} if test else {})
+
+
+def _number(word: str, option: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise ConfigError(f"{option} takes numbers, such as 0 0.5 1, but {word!r:.40} came.") from None

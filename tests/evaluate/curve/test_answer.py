@@ -34,6 +34,7 @@ def row(name, share, role, change=None, axis="train.share"):
         best_on_validation=False,
         gain_best=None,
         gain_pretraining=None,
+        gain_group=None,
         change=change,
         cost={},
         training_state="converged",

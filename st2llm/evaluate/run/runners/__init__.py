@@ -8,7 +8,7 @@ from st2llm.evaluate.run.job import Runner
 from st2llm.evaluate.run.runners.external import ExternalRunner
 from st2llm.evaluate.run.runners.joint import JointRunner
 from st2llm.evaluate.run.runners.objectives import ObjectivesRunner
-from st2llm.evaluate.run.runners.rule import RuleRunner
+from st2llm.evaluate.run.runners.predictions import RuleRunner
 from st2llm.evaluate.run.runners.text import TextRunner
 from st2llm.evaluate.run.runners.text_features import TextFeaturesRunner
 from st2llm.evaluate.run.runners.trained import TrainedRunner

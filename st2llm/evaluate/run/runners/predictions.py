@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.online import adapted
 from st2llm.evaluate.run.samples import without_truth
+from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.anomaly import add_anomaly_scores
 from st2llm.evaluate.scoring.channels import selection_metric
 from st2llm.evaluate.scoring.score_table import build_score_table
 from st2llm.evaluate.scoring.totals import score
 from st2llm.predict import Predictor
+from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.external.predictions_file import PredictionsFilePredictor
 from st2llm.train.loop.meter import Meter
 from st2llm.types import Prediction, Sample, SensorGraph, TrainingWindows
@@ -58,6 +61,19 @@ def fit_and_predict(inputs: Inputs, job: Job, fit: Callable[[TrainingWindows], P
     outcome = predict_job(inputs, job, predictor, fit_s=fitting.seconds, refitted=refitted)
     result = {**outcome.result, "train_windows": len(train)}
     return replace(outcome, result=result, fitted_on=inputs.fitted_on["train" if more is None else "both"])
+
+
+class RuleRunner:
+    """Null rules and closed-form baselines: fits the rule of a job at once, and predicts.
+
+    With `budget.refit`, on the windows that arms are refitted on.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+
+    def run(self, job: Job, store: RunStore) -> Outcome:
+        return fit_and_predict(self.inputs, job, partial(fit_baseline, job.predictor.rule_name))
 
 
 def prediction_table(
