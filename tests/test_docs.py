@@ -18,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 LONG_PAGES = {
+    "docs/scale-out.md",
     *(f"docs/guides/{name}.md" for name in ("predictor", "python", "server")),
     *(f"docs/tutorials/{name}.md" for name in ("graph", "grid", "trajectory", "video")),
 }
