@@ -86,22 +86,6 @@ def head(tmp_path_factory):
             started.stop()
 
 
-RUN = """
-import sys
-from pathlib import Path
-from support.faulty_model import FaultyModel, request
-from st2llm.errors import EngineError
-from st2llm.distributed.cluster import run_on
-from st2llm.distributed.placement import parse_placement
-address, suite, out, met = sys.argv[1:]
-place = parse_placement(f"ray://{address}", workers=2, threads=1)
-try:
-    run_on(request(Path(suite), Path(out), FaultyModel(Path(met), "wait")), place)
-except EngineError as error:
-    print(error, flush=True)
-"""
-
-
 def _place(head, **options):
     return parse_placement(f"ray://127.0.0.1:{head.port}", threads=1, **options)
 
@@ -155,26 +139,3 @@ def test_a_package_that_is_missing_names_the_extra(two_rules, tmp_path, monkeypa
     monkeypatch.setattr(cluster, "import_module", missing)
     done = run_cli("compare", two_rules, "--out", tmp_path / "run", "--on", "ray")
     assert done.returncode == 1 and "pip install 'st2llm[ray]'" in done.stderr
-
-
-def test_a_head_that_goes_away_ends_the_run_with_one_message(head, two_rules, tmp_path):
-    """The last test of the module: the cluster is gone after it. Ray may end a process whose cluster is gone."""
-    model, address = FaultyModel(tmp_path / "met", "wait"), f"127.0.0.1:{head.port}"
-    paths = map(str, (two_rules, tmp_path / "run", model.met))
-    running = subprocess.Popen(
-        [sys.executable, "-c", RUN, address, *paths],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    while not model.met.exists():
-        assert running.poll() is None, running.stdout.read()
-        time.sleep(0.1)
-    head.stop()
-    said = running.stdout.readline()
-    running.kill()
-    running.communicate()
-    assert "does not answer any more" in said and "continue with --resume" in said
-    report = run_here(request(two_rules, tmp_path / "run", model, resume=True))
-    assert len(report.results) == 6
