@@ -17,7 +17,8 @@ class CurveRow:
     at: the values of the axes. error: the primary metric with its 95 % interval over blocks and seeds. n: answers;
     windows: test windows. train_windows: those that it was fitted on; None where that is not known. change: the gain
     over the same predictor at the first point, on the same test windows; None there and where the points have other
-    windows. seconds: of training. commit: at which the point was run.
+    windows. seconds: of training. cosines: of the gradients of each two objectives that it is trained by. commit: at
+    which the point was run.
     """
 
     suite: str
@@ -38,6 +39,7 @@ class CurveRow:
     gain_best: Gain | None
     gain_pretraining: Gain | None
     gain_group: Gain | None
+    cosines: Mapping[str, float]
     change: Gain | None
     cost: Mapping[str, float | int | None]
     training_state: str | None
@@ -95,6 +97,7 @@ def _row(point: Point, record: Record, results: RunResults, change: Gain | None,
         gain_best=record.gain_best,
         gain_pretraining=record.gain_pretraining,
         gain_group=record.gain_group,
+        cosines=dict((record.training or {}).get("cosines") or {}),
         change=change,
         cost=record.cost,
         training_state=record.training_end,

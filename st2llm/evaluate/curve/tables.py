@@ -54,6 +54,13 @@ def tables_of(rows: Sequence[CurveRow], pairs: Sequence[Pair], unit: str) -> lis
             gains(lambda row: row.gain_pretraining),
         ),
         _groups(rows, relative=relative),
+        _by_point(
+            rows,
+            "Cosines of gradients",
+            "Of each two objectives that a predictor is trained by, on the parameters that they share; means over "
+            "evaluations and seeds. Below 0 they are in conflict.",
+            lambda row: "; ".join(f"{pair} {value:+.2f}" for pair, value in row.cosines.items()),
+        ),
         _crossings(pairs, relative=relative),
         _by_point(
             rows,

@@ -47,7 +47,7 @@ class Contrastive(SingleTermObjective):
 
     level: 'graph' compares windows (the mean over their places) or sequences; 'node' compares places: a place
     with itself in other windows, and with other places of its window. steps_per_day: the unit of the calendar.
-    near_hours: other windows within this time of day are excluded as negatives. Among places, neighbours along
+    near_hours: other windows within this time of day are excluded as negatives, unless that leaves none. Among places, neighbours along
     the edges are excluded. views: augmentations, applied independently to each visible entry (see `augment` of
     batches). Raises ConfigError for augmentations that use steps after the window, since those are the targets.
     """
@@ -122,7 +122,9 @@ class Contrastive(SingleTermObjective):
         time_difference = (clock[:, None] - clock[None]).abs() % 1.0
         near = torch.minimum(time_difference, 1.0 - time_difference) <= self.near_days
         diagonal = torch.eye(len(clock), dtype=torch.bool, device=clock.device)
-        return near | diagonal if self.steps_per_day > 1 else diagonal  # days and clips have no time of day
+        # Days and clips have no time of day; where all windows begin at the same one, it tells no two of them apart.
+        told_apart = ~near.all(dim=1, keepdim=True)
+        return (near & told_apart) | diagonal if self.steps_per_day > 1 else diagonal
 
     def _neighbours(self, nodes: int, device: torch.device) -> Bool[Tensor, "node node"]:
         near = torch.eye(nodes, dtype=torch.bool)

@@ -37,6 +37,11 @@ def test_windows_at_a_like_time_of_day_are_no_negatives():
     ]
 
 
+def test_windows_that_all_begin_at_one_time_of_day_are_negatives_of_each_other():
+    daily = Contrastive(fields.EDGES, steps_per_day=24, near_hours=1)
+    assert (daily._excluded_negatives(torch.full((4,), 0.25)) == torch.eye(4, dtype=torch.bool)).all()
+
+
 def test_neighbours_along_the_edges_are_no_negatives():
     got = Contrastive(fields.EDGES, steps_per_day=24, level="node")._neighbours(3, torch.device("cpu"))
     for s, t in zip(fields.EDGES.source, fields.EDGES.target, strict=True):
