@@ -47,9 +47,10 @@ class Contrastive(SingleTermObjective):
 
     level: 'graph' compares windows (the mean over their places) or sequences; 'node' compares places: a place
     with itself in other windows, and with other places of its window. steps_per_day: the unit of the calendar.
-    near_hours: other windows within this time of day are excluded as negatives, unless that leaves none. Among places, neighbours along
-    the edges are excluded. views: augmentations, applied independently to each visible entry (see `augment` of
-    batches). Raises ConfigError for augmentations that use steps after the window, since those are the targets.
+    near_hours: other windows within this time of day are excluded as negatives, unless that leaves none. Among
+    places, neighbours along the edges are excluded. views: augmentations, applied independently to each visible
+    entry (see `augment` of batches). Raises ConfigError for augmentations that use steps after the window, since
+    those are the targets.
     """
 
     name = "contrastive"
