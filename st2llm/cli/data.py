@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from st2llm.cli.completion import complete_data
 from st2llm.cli.options import AsJson, DataName, Llm, Workers, example
-from st2llm.cli.terminal import is_quiet, print_json, print_note, print_table
+from st2llm.cli.terminal import print_json, print_note, print_table, shard_progress
 
 if TYPE_CHECKING:
     from st2llm.commands.catalog import OpenLicence
@@ -148,29 +147,12 @@ def data_instruct(
     workers: Workers = 1,
 ) -> None:
     """Write prompts with their true answers as a Hugging Face data set for instruction tuning."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from st2llm.commands.instruct.rows import InstructionRequest, parse_part
     from st2llm.commands.instruct.shards import write_instructions
 
     request = InstructionRequest(name, tuple(task or ()), count, shard, seed, parse_part(part), budget, llm)
-    columns = (
-        TextColumn("shards"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=is_quiet() or not sys.stderr.isatty()
-    ) as bar:
-        shown = bar.add_task("shards", total=None)
-        done = write_instructions(
-            request,
-            out,
-            resume=resume,
-            workers=workers,
-            on_shard=lambda at, of: bar.update(shown, completed=at, total=of),
-        )
+    with shard_progress() as on_shard:
+        done = write_instructions(request, out, resume=resume, workers=workers, on_shard=on_shard)
     left = f", {done.left_out} left out because they have no true answer" if done.left_out else ""
     typer.echo(f"{done.rows} rows in {done.shards} shards ({done.kept} kept){left}: {done.out}")
 

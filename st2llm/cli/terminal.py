@@ -6,13 +6,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
 import typer
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 Verbosity = Literal["quiet", "normal", "verbose"]
@@ -38,6 +39,21 @@ def print_note(text: str) -> None:
     """Prints a line on stderr, beside the output of the command; nothing with `--quiet`."""
     if not is_quiet():
         typer.echo(text, err=True)
+
+
+@contextmanager
+def shard_progress() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar of shards on stderr, where that is a terminal; yields what sets finished and all shards."""
+    columns = (
+        TextColumn("shards"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    hidden = is_quiet() or not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        shown = bar.add_task("shards", total=None)
+        yield lambda finished, total: bar.update(shown, completed=finished, total=total)
 
 
 def visible(message: str) -> str:

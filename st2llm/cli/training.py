@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from st2llm.cli.options import Changes, ConfigName, Data, DryRun, Resume, RunFolder, example
-from st2llm.cli.terminal import is_quiet, print_note, print_table
+from st2llm.cli.options import Changes, ConfigName, Data, DryRun, Llm, Resume, RunFolder, Workers, example
+from st2llm.cli.terminal import is_quiet, print_note, print_table, shard_progress
+from st2llm.errors import ConfigError
 
 if TYPE_CHECKING:
     from st2llm.train.loop.budget import FitResult
@@ -121,16 +122,19 @@ def _print_result(done: "FitResult", root: Path) -> None:
 @app.command(epilog=example("st2llm predict runs/forecast --data los-loop --future 1h --out next-hour.csv"))
 def predict(
     checkpoint: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="CHECKPOINT", help="A folder that pretrain, align or finetune wrote, or hub:OWNER/NAME."
+            metavar="CHECKPOINT|openai:URL#MODEL",
+            help="A folder that pretrain, align or finetune wrote, hub:OWNER/NAME, or servers (URL,URL,...).",
         ),
     ],
     data: Data,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="The .csv, .parquet or .json file of the predictions; else printed."
+            "--out",
+            metavar="FILE|DIR",
+            help="The .csv, .parquet or .json file of the predictions, else printed; with --shard a folder.",
         ),
     ] = None,
     future: Annotated[
@@ -155,17 +159,55 @@ def predict(
         typer.Option(
             "--template",
             metavar="KIND/TASK[.VARIANT]",
-            help="The prompt of a language model that was tuned on instructions.",
+            help="The prompt of a language model on servers, or that was tuned on instructions.",
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Plot the last predictions into this PNG file."),
     ] = None,
+    shard: Annotated[
+        int | None,
+        typer.Option(
+            "--shard", metavar="N", min=1, help="Write the folder --out, N samples to a parquet file."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the folder --out; finished shards are kept.")
+    ] = False,
+    workers: Workers = 1,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", metavar="N", min=1, help="Requests in flight at each server.")
+    ] = 8,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count prompts and tokens for servers, and ask none.")
+    ] = False,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            "--price", metavar="IN,OUT", help="Of a million tokens of prompts and of answers, for --dry-run."
+        ),
+    ] = None,
+    llm: Llm = None,
 ) -> None:
-    """Predict all windows of a data set, or with --future or --horizon what follows its end. Needs no labels."""
+    """Predict all windows of a data set, or with --future or --horizon what follows its end. Needs no labels.
+
+    A language model on servers is asked in shards: --template, --shard and --out DIR.
+    """
     from st2llm.model.checkpoint_folder import find_checkpoint
 
+    if shard is not None or dry_run or checkpoint.startswith("openai:"):
+        if future is not None or horizon is not None or plot is not None or format_name is not None:
+            raise ConfigError(
+                "Shards are parquet files of all of the data. Leave --future, --horizon, --plot and --format out."
+            )
+        model = checkpoint if checkpoint.startswith("openai:") else str(find_checkpoint(checkpoint))
+        request = (model, data, template, top, shard or 1000, concurrency)
+        if dry_run:
+            _print_costs(request, price, llm, workers)
+        else:
+            _predict_shards(request, out, resume, workers)
+        return
     folder = find_checkpoint(checkpoint)  # before torch is imported, which takes seconds
     from st2llm.commands.predict.run import PredictRequest, predict
     from st2llm.commands.predict.table import as_text, table_format, write_table
@@ -183,6 +225,32 @@ def predict(
     if plot is not None:
         plot_predictions(done.samples, done.predictions, plot)
         typer.echo(f"Plot: {plot}", err=out is None)
+
+
+def _predict_shards(
+    settings: tuple[str, str, str | None, int, int, int], out: Path | None, resume: bool, workers: int
+) -> None:
+    from st2llm.commands.predict.shards import ShardRequest, predict_shards
+
+    if out is None:
+        raise ConfigError("Shards are written into a folder. Name it with --out.")
+    with shard_progress() as on_shard:
+        done = predict_shards(ShardRequest(*settings), out, resume=resume, workers=workers, on_shard=on_shard)
+    typer.echo(f"{done.rows:,} predictions in {done.shards} shards ({done.kept} kept): {done.out}")
+    if done.unread:
+        print_note(f"{done.unread:,} of {done.rows:,} predictions could not be read.")
+
+
+def _print_costs(
+    settings: tuple[str, str, str | None, int, int, int], price: str | None, llm: str | None, workers: int
+) -> None:
+    from st2llm.commands.predict.cost import estimate_costs, parse_price
+    from st2llm.commands.predict.shards import ShardRequest
+
+    parsed = None if price is None else parse_price(price)
+    costs = estimate_costs(ShardRequest(*settings), llm or "smollm2-135m", workers=workers)
+    typer.echo("\n".join(costs.lines(parsed)))
+    print_note(f"Tokens are those of {llm or 'smollm2-135m'}; --llm counts with another tokenizer.")
 
 
 @app.command(epilog=example("st2llm push runs/questions ./tuned-model --merged"))

@@ -1,7 +1,9 @@
 """Small OpenAI-compatible servers in threads of the test, each with one fault."""
 
+import hashlib
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Loopback(ThreadingHTTPServer):
-    """Answers `echo <prompt>`, until its fault sets in after `good` answers.
+    """Answers `echo <prompt>`, or with numbers that depend on the prompt, until its fault sets in after `good` answers.
 
     fault: '' for none; 'dies' closes connections without a reply; '500', '401'; '429' once, with a Retry-After of 1 s;
     'garbage' for a reply that is no JSON.
@@ -17,11 +19,17 @@ class Loopback(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, fault: str = "", good: int = 0) -> None:
+    def __init__(self, fault: str = "", good: int = 0, *, numbers: bool = False, slow_s: float = 0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fault, self.good, self.lock = fault, good, threading.Lock()
+        self.numbers, self.slow_s = numbers, slow_s
         self.answered: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
+
+    def text(self, prompt: str) -> str:
+        if not self.numbers:
+            return f"echo {prompt}"
+        return ",".join(str(byte) for byte in hashlib.sha512(prompt.encode()).digest())
 
     @property
     def url(self) -> str:
@@ -51,7 +59,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(int(fault), b'{"error": {"message": "no"}}')
         else:
             usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": 2}
-            choice = {"text": f"echo {prompt}", "finish_reason": "stop"}
+            choice = {"text": self.server.text(prompt), "finish_reason": "stop"}
+            time.sleep(self.server.slow_s)
             self._send(200, json.dumps({"choices": [choice], "usage": usage}).encode())
 
     def _send(self, status: int, content: bytes) -> None:

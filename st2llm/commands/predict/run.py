@@ -2,30 +2,23 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
 
 from st2llm.commands.predict.model import TaskModel, load_model
 from st2llm.commands.predict.table import prediction_table, table_format, write_table
+from st2llm.commands.predict.windows import all_windows
 from st2llm.data import calendar, extend_into_future, load_data
 from st2llm.data.load.harmonise import duration_s
-from st2llm.data.windows import cut_parts
 from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.data.windows.future import (
-    ONE_PART,
     check_has_future,
     future_samples,
-    with_future_fixes,
-    with_next_event,
 )
-from st2llm.data.windows.sequences import SequenceWindows
 from st2llm.data.windows.trajectory import TrajectoryWindows
-from st2llm.data.windows.video import ClipWindows
 from st2llm.errors import ConfigError, DataError
-from st2llm.tasks import Classify, Forecast, NextPlace, Task
+from st2llm.tasks import Forecast, NextPlace, Task
 from st2llm.types import (
     MONTH_S,
     Container,
@@ -33,7 +26,6 @@ from st2llm.types import (
     Grid,
     Prediction,
     Sample,
-    SampleSequence,
     SensorGraph,
     Trajectory,
     Video,
@@ -117,7 +109,7 @@ def predict(request: PredictRequest) -> Predicted:
         if model.reads_known_covariates:
             _check_known_covariates(samples, steps, data)
     else:
-        samples, steps = _windows(data, model.task, model.options), None
+        samples, steps = list(all_windows(data, model.task, model.options)), None
     predictions = model.predict([sample.without_truth() for sample in samples])
     if steps is not None:
         samples = [_first_steps(sample, steps) for sample in samples]
@@ -217,50 +209,3 @@ def _check_known_covariates(samples: list[Sample], steps: int, data: Container) 
                     f"{sample.id}: the model reads {name!r}, which is known in advance, but it has no value at {at} "
                     f"and {missing.size} of {steps} steps in all. Add the rows to its file, or ask for fewer steps."
                 )
-
-
-def _windows(data: Container, task: Task, options: tuple[str, ...]) -> list[Sample]:
-    """Consecutive windows over all of the data, the last one at its end."""
-    step = max(1, task.length - task.context)
-    if isinstance(data, SensorGraph | Grid):
-        windows, _, _ = cut_parts(replace(data, split=ONE_PART), task)
-        positions = np.arange(len(windows) - 1, -1, -step)[::-1]
-    elif isinstance(data, Events):
-        windows, _, _ = cut_parts(replace(with_next_event(data), split=ONE_PART), task)
-        positions = np.arange(len(windows))
-    else:
-        objects = [_in_one_part(item, task, options) for item in data]
-        if isinstance(task, Forecast) and isinstance(objects[0], Trajectory):
-            objects = with_future_fixes(objects, task)
-        windows, _, _ = cut_parts(objects, task)
-        positions = _last_windows(windows, step) if task.length else np.arange(len(windows))
-    if not len(positions):
-        raise DataError(f"The data hold no window of {task.length} steps for {task.name}. Bring more data.")
-    return [_without_label(windows[int(i)], task, options) for i in positions]
-
-
-def _in_one_part(item: Any, task: Task, options: tuple[str, ...]) -> Any:
-    """An object or clip in one part of the split; an unknown class gets a placeholder, which is removed later."""
-    in_part = replace(item, split=ONE_PART, part=None)
-    if not isinstance(task, Classify) or item.label is not None or not options:
-        return in_part
-    return replace(in_part, label=options[0], **({"labels": options} if isinstance(item, Video) else {}))
-
-
-def _without_label(sample: Sample, task: Task, options: tuple[str, ...]) -> Sample:
-    """The sample without its class, and with the classes of the checkpoint as options."""
-    if not isinstance(task, Classify) or not options:
-        return sample
-    return replace(sample, label=None, side=replace(sample.side, options=options, option_labels=()))
-
-
-def _last_windows(windows: SampleSequence, step: int) -> Int64[np.ndarray, " window"]:
-    """The last window of each object or clip and those a step apart before it; every window of stays and objects."""
-    if isinstance(windows, ClipWindows):
-        owner, first = windows.spans[:, 0], windows.spans[:, 1]
-    elif isinstance(windows, SequenceWindows) and isinstance(windows.source, TrajectoryWindows):
-        owner, first = np.searchsorted(windows.source.offsets, windows.rows, side="right"), windows.rows
-    else:
-        return np.arange(len(windows))
-    last = first[np.searchsorted(owner, owner, side="right") - 1]  # windows are sorted by owner
-    return np.flatnonzero((last - first) % step == 0)
