@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -80,7 +79,7 @@ def test_two_workers_and_two_servers_of_which_one_dies_write_the_same_rows(town,
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_by_shard_and_asks_for_no_answer_twice(town, tmp_path):
-    server, out = Loopback(numbers=True, slow_s=0.02), tmp_path / "out"
+    server, out = Loopback(numbers=True, slow_s=0.3), tmp_path / "out"
     with loopback(server):
         model = f"openai:{server.url}#tiny"
         command = [sys.executable, "-m", "st2llm.cli", "predict", model, "--data", town, "--out", str(out)]
@@ -89,7 +88,7 @@ def test_a_killed_run_goes_on_by_shard_and_asks_for_no_answer_twice(town, tmp_pa
         until = time.monotonic() + 120
         while len(list(out.glob("*.parquet"))) < 2 and time.monotonic() < until and running.poll() is None:
             time.sleep(0.01)
-        os.kill(running.pid, signal.SIGKILL)
+        running.kill()
         assert running.wait() == -signal.SIGKILL
         kept = _hashes(out)
         assert len(kept) >= 2
