@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from accelerate.commands import launch
 from support.tiny_llm import tiny
 
 from st2llm.commands.exam import MAJORITY, TUNED, UNTUNED
