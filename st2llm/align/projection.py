@@ -137,7 +137,7 @@ class PromptNorm(nn.Module):
     """Standardises mean prompt states by the statistics of training prompts; the identity until `fit`.
 
     Mean states of different prompts differ by a few percent of their size, so that a layer behind them would hardly see
-    which prompt was read. The statistics are not saved with a checkpoint.
+    which prompt was read. The statistics are not part of the state dict; checkpoints of arms hold them beside it.
     """
 
     mean: Tensor

@@ -124,7 +124,7 @@ class AlignmentObjectives(LossTerms):
 
 
 class EarlierObjectives(Settings):
-    """The objectives of the first part of a training run. share: of its steps."""
+    """The objectives of the first part of a training run. weighting: of their losses. share: of its steps."""
 
     objectives: PretrainObjectives
     weighting: Weighting = "fixed"

@@ -73,7 +73,9 @@ class PredictorOverrides(TrainedByObjectives):
     adapt_online: Literal["instance-norm", "last-days"] | None = None
     """Adapts a predictor of graphs and grids at test time: by level and spread of each window's visible values, or by a
     linear map that is fitted to its errors of the last `adapt_days` days."""
-    adapt_days: float = Field(7.0, gt=0)
+    adapt_days: float = Field(
+        7.0, gt=0, description="days before a window whose errors `last-days` is fitted to"
+    )
     penalty: float = 1e-3
     """Ridge penalty as a multiple of the number of rows."""
     draws: int = Field(1, ge=1)
@@ -308,9 +310,10 @@ class BootstrapSettings(Settings):
 
 
 class GroupSettings(Settings):
-    """Two groups of predictors; the best of `of` is compared with the best of `over`, each chosen on validation.
+    """Two groups of predictors, whose best ones, each chosen on validation, are compared.
 
-    label: what is compared, as a sentence of the report begins.
+    of: names of the predictors whose gain is reported. over: names of those that they are compared with. label: what is
+    compared, as a sentence of the report begins.
     """
 
     of: list[str] = Field(min_length=1)

@@ -24,7 +24,7 @@ from st2llm.predict.preprocess.fit import SEQUENCE_KINDS, make_blueprint
 from st2llm.predict.preprocess.sequence import fit_sequence_preprocessor
 from st2llm.types import Container, Sample, TrainingWindows
 
-PROMPT_NORM = ("down.mean", "down.scale")
+PROMPT_NORM = ("down.prompt_norm.mean", "down.prompt_norm.scale")
 """Buffers of an arm that are fitted to the prompts of training (`fit_prompt_norm`)."""
 
 

@@ -140,8 +140,14 @@ class CheckpointPredictor:
         weights = checkpoint.load_weights(folder)
         checkpoint.load_into(arm, weights, source=str(folder))
         for name, buffer in arm.named_buffers():
-            if name in PROMPT_NORM and name in weights:
-                buffer.copy_(weights[name])
+            if name not in PROMPT_NORM:
+                continue
+            if name not in weights:
+                raise DataError(
+                    f"{folder} was saved by a version that left out how the arm standardises its prompts ({name}), so "
+                    f"it would predict otherwise than it did. Run its comparison with --save-arms again."
+                )
+            buffer.copy_(weights[name])
         return arm
 
     def _check(self, sample: Sample) -> None:

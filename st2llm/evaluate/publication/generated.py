@@ -68,6 +68,13 @@ def _beside(reports: Path, names: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
+def _ladder(reports: Path, names: Sequence[str]) -> str:
+    folders = [newest_report(reports, name) for name in names]
+    tables = [first_table(folder / "ladder.md") for folder in folders]
+    runs = [read_report(reports, name) for name in names]
+    return "\n\n".join([*tables, describe_source(runs)])
+
+
 def _calibration(reports: Path, names: Sequence[str]) -> str:
     parts = []
     for name in names:
@@ -87,6 +94,7 @@ TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
     "number-formats": partial(_comparison, number_formats),
     "questions": _questions,
     "benchmark": _page,
+    "ladder": _ladder,
     "calibration": _calibration,
     "beside": _beside,
 }

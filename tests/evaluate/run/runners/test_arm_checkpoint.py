@@ -1,19 +1,22 @@
 """A trained arm that is kept predicts as it did in its comparison, loaded as any other checkpoint."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 from support import tiny_suite
 
 from st2llm.data import load_data
 from st2llm.data.windows import split
+from st2llm.errors import DataError
 from st2llm.evaluate.run.compare import compare
 from st2llm.predict.checkpoint import CheckpointPredictor
 
-ARMS = ("none", "llm-random", "llm-lora")
+ARMS = ("none", "llm-random", "llm-frozen", "llm-lora")
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +24,9 @@ def run(card, llama, tmp_path_factory):
     """A finished run of three arms that were kept, of which one was pushed to another folder."""
     folder = tmp_path_factory.mktemp("kept")
     content = tiny_suite.everything(card, llama)
-    content["predictors"] = [p for p in content["predictors"] if p.get("backbone") in ARMS]
+    content["predictors"] = [p for p in content["predictors"] if p["name"] in ARMS]
     content |= {"seeds": [3], "skip": "ridge", "controls": None, "windows": {"select": "even", "count": 3}}
-    content["budget"] = {"steps": 2, "batch": 2, "lr": [0.01], "evaluations": 1}
+    content["budget"] = {"steps": 6, "batch": 4, "lr": [3.0e-3], "evaluations": 6}
     compare(
         tiny_suite.write_suite(folder / "suite.yaml", content),
         out=folder / "run",
@@ -39,6 +42,10 @@ def test_every_trained_arm_is_a_checkpoint_that_predicts_as_it_did(run, card):
     keys = sorted(path.name for path in (out / "checkpoints").iterdir())
     trained = [json.loads(p.read_text()) for p in (out / "arms").glob("*.json")]
     assert keys == sorted(arm["key"] for arm in trained if arm["backbone"] is not None) and len(keys) >= 3
+    soft = [
+        pd.read_parquet(out / "predictions" / f"{name}-3.parquet") for name in ("llm-frozen", "llm-random")
+    ]
+    assert not np.allclose(soft[0]["value"], soft[1]["value"]), "arms that did not move are all the ridge"
     for key in keys:
         expected = pd.read_parquet(out / "predictions" / f"{key}.parquet")
         predictor = CheckpointPredictor.from_pretrained(out / "checkpoints" / key, name=key)
@@ -51,6 +58,20 @@ def test_every_trained_arm_is_a_checkpoint_that_predicts_as_it_did(run, card):
         got = np.concatenate([value[24 * 2 :, i, 0] for i in np.argsort(sample.place)])
         np.testing.assert_allclose(got, first["value"], rtol=1e-3, atol=1e-3, err_msg=key)
         assert predictor.fitted_on.known
+
+
+@pytest.mark.slow
+def test_an_arm_saved_without_the_norm_of_its_prompts_is_refused(run, card, tmp_path):
+    """Caught: arms that predicted otherwise than in their comparison, since the norm had another name."""
+    out, _ = run
+    folder = shutil.copytree(out / "checkpoints" / "llm-frozen-3", tmp_path / "earlier")
+    head = load_file(folder / "head.safetensors")
+    assert "down.prompt_norm.mean" in head
+    save_file({name: w for name, w in head.items() if "prompt_norm" not in name}, folder / "head.safetensors")
+    predictor = CheckpointPredictor.from_pretrained(folder)
+    sample = split(load_data(str(card)), predictor.recipe.parsed_task, stride=24, context=False).test[0]
+    with pytest.raises(DataError, match="left out how the arm standardises its prompts"):
+        predictor.predict([sample.without_truth()])
 
 
 @pytest.mark.slow
