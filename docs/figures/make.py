@@ -2,9 +2,11 @@
 
     python docs/figures/make.py [FOLDER]
 
-`gains.svg` is drawn from the committed reports, `packages.svg` from the import contract in pyproject.toml.
+`gains.svg` is drawn from the committed reports, `packages.svg` from the import contract in pyproject.toml. The figures
+of ladders are those of their reports.
 """
 
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -16,13 +18,14 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from st2llm.evaluate.publication.committed import read_report
+from st2llm.evaluate.publication.committed import newest_report, read_report
 from st2llm.evaluate.publication.tables import task_gains
 from st2llm.evaluate.run_folder.record import Gain
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "evaluation" / "reports"
 HEADLINE = ("five-kinds",)
+LADDERS = ("ladder-outages", "ladder-strikes")
 BLUE, ORANGE, GREY, PALE = "#1f5fa8", "#c2571a", "#5b6470", "#eef2f7"
 
 
@@ -184,3 +187,5 @@ if __name__ == "__main__":
         draw_gains(folder / "gains.svg")
         draw_model(folder / "model.svg")
         draw_packages(folder / "packages.svg")
+    for name in LADDERS:
+        shutil.copyfile(newest_report(REPORTS, name) / "ladder.svg", folder / f"{name}.svg")

@@ -68,6 +68,16 @@ def _beside(reports: Path, names: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
+def _answers(reports: Path, names: Sequence[str]) -> str:
+    answers = []
+    for name in names:
+        report = read_report(reports, name)
+        first = (report.folder / "report.md").read_text(encoding="utf-8").split("\n", 1)[0]
+        title = report.runs[0].run["suite"]["title"]
+        answers.append(f"- **{title}.** {first} {describe_source([report])}")
+    return "\n".join(answers)
+
+
 def _ladder(reports: Path, names: Sequence[str]) -> str:
     folders = [newest_report(reports, name) for name in names]
     tables = [first_table(folder / "ladder.md") for folder in folders]
@@ -94,6 +104,7 @@ TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
     "number-formats": partial(_comparison, number_formats),
     "questions": _questions,
     "benchmark": _page,
+    "answers": _answers,
     "ladder": _ladder,
     "calibration": _calibration,
     "beside": _beside,

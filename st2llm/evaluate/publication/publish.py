@@ -22,8 +22,8 @@ _FILES = (
     "report.html",
 )
 _OPTIONAL = {"curves.jsonl", "controls.json", "memory.json"}
-_OVER_RUNS = (".md", ".html", ".svg", ".jsonl")
-"""Endings of the files that a ladder or another report over several runs has beside their folders."""
+_OVER_RUNS = (".md", ".html", ".svg", ".json", ".jsonl")
+"""Endings of the files that a ladder, a curve or another report over several runs has beside their folders."""
 _MIN_SEEDS = 3
 _LARGE_BYTES = 1_000_000
 _MACHINE_PATH = re.compile(

@@ -44,6 +44,8 @@ def test_records_that_cannot_be_compared_are_left_out_with_the_reason(tmp_path):
     (tmp_path / "old/results.jsonl").write_text('{"predictor": "ridge", "mae": 3.0}\n')
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/results.jsonl").write_text('{"truth": 1}\n')
+    shutil.copytree(tmp_path / "experiment", tmp_path / "curve")
+    (tmp_path / "curve/curve.json").write_text("{}")
     found = reasons(tmp_path)
     assert set(found) == {
         "questions",
@@ -52,6 +54,7 @@ def test_records_that_cannot_be_compared_are_left_out_with_the_reason(tmp_path):
         "old",
         "good",
         "experiment",
+        "curve",
     }  # `copy` came first
     assert "names no primary metric" in found["questions"]
     assert "--resume" in found["unfinished"]
@@ -59,6 +62,7 @@ def test_records_that_cannot_be_compared_are_left_out_with_the_reason(tmp_path):
     assert "has no 'family'" in found["old"]
     assert "the same records as" in found["good"]
     assert "no run.json" in found["experiment"]
+    assert "It is a curve" in found["curve"]
 
 
 @pytest.mark.parametrize(
