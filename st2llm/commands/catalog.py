@@ -19,6 +19,9 @@ from st2llm.llm.gguf.packaged import PACKAGED_MODELS
 from st2llm.llm.model_files import is_packaged_here, resolve
 from st2llm.serialize.template.template import load_prompt
 
+_LAUNCH_FOLDER = "accelerate"
+"""The folder of alignment/ that holds configs of `accelerate launch`, not of a training."""
+
 
 @dataclass(frozen=True)
 class CatalogEntry:
@@ -162,6 +165,8 @@ def list_configs() -> list[ListedItem]:
     """The configs of pretrain, align and finetune, each with the command that takes it."""
     items = []
     for path in recipes.listing("alignment", "*/*.yaml"):
+        if path.parent.name == _LAUNCH_FOLDER:
+            continue
         content = config.read_yaml(path)
         if not isinstance(content, Mapping):
             raise ConfigError(f"{path} should hold `key: value` lines of a training config, but it does not.")

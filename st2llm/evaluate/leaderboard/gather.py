@@ -116,7 +116,9 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 def _read(folder: Path) -> RunResults:
     """The pooled records of a run. Raises DataError with the reason to leave it out."""
     if (folder / "curve.json").is_file():
-        raise DataError("It is a curve, whose page compares its points; each of them is a run in a folder of its own.")
+        raise DataError(
+            "It is a curve, whose page compares its points; each of them is a run in a folder of its own."
+        )
     if not (folder / "run.json").is_file():
         raise DataError("It has no run.json, so its records are not those of a comparison.")
     card = read_record(folder / "run.json")

@@ -14,10 +14,10 @@ from st2llm import tasks
 from st2llm.commands.predict.run import (
     PredictRequest,
     _check_known_covariates,
-    _windows,
     predict,
     predict_to_file,
 )
+from st2llm.commands.predict.windows import all_windows
 from st2llm.config.training import PretrainRecipe
 from st2llm.errors import ConfigError, DataError
 from st2llm.train.pretrain import pretrain
@@ -183,7 +183,7 @@ def test_clips_are_asked_window_by_window_from_their_end():
         )
         for name, count in (("a", 12), ("b", 9))
     ]
-    asked = _windows(clips, tasks.forecast(4, 3), ())
+    asked = all_windows(clips, tasks.forecast(4, 3), ())
     assert [sample.id for sample in asked] == ["films/a/2", "films/a/5", "films/b/2"]
 
 

@@ -35,6 +35,7 @@ def row(name, share, role, change=None, axis="train.share"):
         gain_best=None,
         gain_pretraining=None,
         gain_group=None,
+        cosines={},
         change=change,
         cost={},
         training_state="converged",
