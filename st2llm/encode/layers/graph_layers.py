@@ -78,8 +78,10 @@ class GraphLayer(nn.Module):
         return z + torch.nn.functional.gelu(out.reshape(b, n, d))
 
     def _dense_graph(self, edges: Tensor, weight: Tensor, nodes: int) -> DenseGraph | None:
-        """The graph as a matrix, computed once for the same tensors."""
-        if self._dense is None or self._dense[0] is not edges or self._dense[1] is not weight:
+        """The graph as a matrix, computed once for the same tensors on the same device."""
+        device = None if self._dense is None or self._dense[2] is None else self._dense[2].source.device
+        moved = device not in (None, edges.device)
+        if self._dense is None or moved or self._dense[0] is not edges or self._dense[1] is not weight:
             with torch.inference_mode(
                 False
             ):  # an evaluation may come first, and training reads the same tensors
