@@ -17,12 +17,16 @@ class _StopError(Exception):
 def test_every_option_reaches_the_comparison(monkeypatch):
     seen = {}
 
-    def record(suite, **options):
-        seen.update(options, suite=suite)
+    def record(request):
+        overrides = request.overrides
+        kept = {key: value for key, value in vars(request).items() if key not in ("overrides", "passed")}
+        seen.update(
+            kept, data=overrides.data, llm=overrides.llm, limit=overrides.limit, settings=overrides.settings
+        )
         raise _StopError
 
-    monkeypatch.setattr(plan, "make", lambda *_, **__: SimpleNamespace(stores=()))
-    monkeypatch.setattr(compare, "compare", record)
+    monkeypatch.setattr(plan, "make", lambda *_, **__: SimpleNamespace(stores=(), root=Path("c")))
+    monkeypatch.setattr(compare, "run_here", record)
     words = "compare town --data a --llm b --out c --limit 3 --resume --prune --save-arms --quiet"
     run_cli(*words.split(), "--seeds", "0,1", "--set", "budget.steps=7")
     assert seen == {
@@ -52,8 +56,10 @@ def test_a_run_is_called_resumed_only_where_it_had_begun_before(monkeypatch, tmp
         (tmp_path / "run.json").touch()
         return SimpleNamespace(table=lambda: "", verdict="Nothing to tell.", pages=[])
 
-    monkeypatch.setattr(plan, "make", lambda *_, **__: SimpleNamespace(stores=(RunStore(tmp_path),)))
-    monkeypatch.setattr(compare, "compare", finish)
+    monkeypatch.setattr(
+        plan, "make", lambda *_, **__: SimpleNamespace(stores=(RunStore(tmp_path),), root=tmp_path)
+    )
+    monkeypatch.setattr(compare, "run_here", finish)
     if existed:
         (tmp_path / "run.json").touch()
     done = run_cli("compare", "town", "--out", tmp_path, "--resume")

@@ -1,10 +1,13 @@
 """Runs jobs as jobs of SLURM, through submitit."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
+import psutil
 import submitit
 from submitit.core.utils import FailedJobError, UncompletedJobError
+from submitit.local.local import LocalJob
 
 from st2llm.distributed.engine import LostWorkerError
 from st2llm.distributed.placement import Placement
@@ -14,6 +17,8 @@ from st2llm.errors import EngineError
 from st2llm.evaluate.run_folder.store import JOBS
 
 _HERE = "local"
+_END_S = 5.0
+"""Seconds that killed processes are waited for."""
 _MINUTES = 24 * 60
 """The time limit of a job, where the placement sets no `time`."""
 
@@ -105,5 +110,23 @@ class SlurmJob:
 
     def cancel(self) -> None:
         """Ends the job where it has not finished."""
-        if not self.done():
+        if self.done():
+            return
+        if isinstance(self.job, LocalJob):  # an interruption of its launcher would leave the worker behind
+            _end_processes(int(self.job.job_id))
+            self.job.get_info()  # so that it knows that its process has ended
+        else:
             self.job.cancel(check=False)
+
+
+def _end_processes(pid: int) -> None:
+    """Ends a process of this machine and all that it has started."""
+    try:
+        launcher = psutil.Process(pid)
+        processes = [*launcher.children(recursive=True), launcher]
+    except psutil.NoSuchProcess:
+        return
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=_END_S)

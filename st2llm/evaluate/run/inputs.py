@@ -43,6 +43,13 @@ class TaskData:
     faults: tuple[Fault, ...] = ()
 
 
+def shown_documents(job: Job) -> ShownDocuments:
+    """The documents that a job's predictor is shown; each seed exchanges them anew."""
+    settings = job.predictor.set
+    seed = job.seed if settings.documents == "shuffled" else 0
+    return ShownDocuments(settings.documents, settings.newest_documents, settings.relevant_documents, seed)
+
+
 class Inputs:
     """The inputs of all jobs of one task.
 

@@ -9,7 +9,6 @@ from st2llm.config.predictors import PredictorSettings
 from st2llm.config.suite import Suite
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn
 from st2llm.evaluate.run_folder.store import RunStore
-from st2llm.retrieve.shown_documents import ShownDocuments
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,6 @@ class Job:
     seed: int
     task: str
     key: str
-
-
-def shown_documents(job: Job) -> ShownDocuments:
-    """The documents that a job's predictor is shown; each seed exchanges them anew."""
-    settings = job.predictor.set
-    seed = job.seed if settings.documents == "shuffled" else 0
-    return ShownDocuments(settings.documents, settings.newest_documents, settings.relevant_documents, seed)
 
 
 def job_key(suite: Suite, task: str, predictor: str, seed: int) -> str:

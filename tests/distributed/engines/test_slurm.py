@@ -37,9 +37,6 @@ def test_results_are_those_of_one_process_also_after_a_worker_was_killed(two_rul
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # submitit waits for no cancelled job
 def test_an_interruption_ends_the_workers(two_rules, tmp_path, monkeypatch):
     model = FaultyModel(tmp_path / "met", "wait")
 

@@ -11,8 +11,8 @@ from st2llm.config.predictors import PredictorSettings
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_parameters
-from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.job import Job, Outcome, shown_documents
+from st2llm.evaluate.run.inputs import Inputs, shown_documents
+from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from st2llm.evaluate.run.cost import count_parameters
-from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.job import Job, Outcome, shown_documents
+from st2llm.evaluate.run.inputs import Inputs, shown_documents
+from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.predictions import fit_and_predict
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.features.text import load as load_sentence_encoder

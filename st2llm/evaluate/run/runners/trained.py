@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
-from st2llm.evaluate.run.inputs import Inputs
-from st2llm.evaluate.run.job import Job, Outcome, shown_documents
+from st2llm.evaluate.run.inputs import Inputs, shown_documents
+from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.arm_checkpoint import save_arm
 from st2llm.evaluate.run.runners.arm_training import ArmTraining, TrainedArm, describe_training
 from st2llm.evaluate.run.runners.online import adapted
