@@ -11,21 +11,26 @@ from torch import Tensor
 from st2llm.config.model import FROZEN, LLM_BACKBONES
 from st2llm.config.predictors import PredictorSettings, TrainingSettings
 from st2llm.data import load_data
-from st2llm.data.windows import split
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn, refuse_overlap
 from st2llm.encode.batch import Batch, TensorBatch
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.data_summary import data_sha256
-from st2llm.evaluate.run.inputs import Inputs, TaskData
+from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, JobGroup
-from st2llm.evaluate.run.runners.training_inputs import SeededTraining, TrainingInputs
+from st2llm.evaluate.run.runners.training_inputs import (
+    SeededTraining,
+    TrainingInputs,
+    fit_budget,
+    inputs_of_other_data,
+    learning_rates,
+)
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.local import LanguageModel, require_local
 from st2llm.model import checkpoint
 from st2llm.model.arm import Arm, ArmSpec, build_arm, fit_prompt_norm
 from st2llm.model.arm_stack import share_prompts
 from st2llm.model.backbone import LLMBackbone
-from st2llm.train.loop.budget import Budget, FitResult
+from st2llm.train.loop.budget import FitResult
 from st2llm.train.loop.stack import StackMember, fit_stack
 from st2llm.train.loop.trainer import fit
 from st2llm.train.loop.warmup import warm_up_encoder
@@ -88,7 +93,7 @@ class ArmTraining:
         encoder that does not fit the data.
         """
         if job.key not in self._trained:
-            rates = self._learning_rates(job, store)
+            rates = learning_rates(self.inputs, job, store)
             if shares_frozen_model(job.predictor):
                 self._train_stacked(self._stack_of(job, rates, store), rates, store)
             else:
@@ -117,7 +122,7 @@ class ArmTraining:
         _fit_prompt_norm(fresh, job, data)
         steps = max(1, curve.best_step)
         reporter.start(f"{job.key} with validation", steps)
-        budget = replace(self._budget(curve.lr), stop=steps, patience=None)
+        budget = replace(fit_budget(inputs, curve.lr), stop=steps, patience=None)
         first = preprocessor.rows(len(inputs.training_windows(job.seed)), len(inputs.train[0].place))
         last = data.take(range(first, len(data)))
         fit(fresh, data, last, budget, objective=training.objective, seed=job.seed, on_step=reporter.update)
@@ -185,19 +190,10 @@ class ArmTraining:
             members,
             train,
             validation,
-            self._budget(members[0].lr),
+            fit_budget(self.inputs, members[0].lr),
             objective=training.objective,
             on_step=self.inputs.reporter.update,
         )
-
-    def _budget(self, rate: float) -> Budget:
-        keys = {"steps", "batch", "weight_decay", "ema_decay", "evaluations", "patience"}
-        return Budget(lr=rate, **self.inputs.budget.model_dump(include=keys))
-
-    def _learning_rates(self, job: Job, store: RunStore) -> list[float]:
-        """The whole list for the first seed, then the rate that was chosen there on validation."""
-        first = store.finished(self.inputs.key(job.predictor.name, self.inputs.suite.seeds[0]))
-        return [float(first["lr"])] if first else list(self.inputs.budget.lr)
 
     def encoder_path(self, seed: int, store: RunStore) -> Path:
         """The file of the warmed-up encoder of a seed."""
@@ -238,12 +234,8 @@ class ArmTraining:
             raise ConfigError(
                 f"{suite.id} is a suite of kind {suite.kind}, but encoder.warmup.data names {name} of kind {kind}."
             )
-        splits = split(data, inputs.task, stride=suite.stride_of(inputs.task), context=suite.split.context)
-        without_predictors = suite.model_copy(update={"predictors": [], "train": TrainingSettings()})
-        task_data = TaskData(data, inputs.task, splits)
-        return TrainingInputs(
-            Inputs(without_predictors, task_data, inputs.reporter, models=inputs.models), suite.seeds[0]
-        )
+        other = inputs_of_other_data(inputs, data, {"train": TrainingSettings()})
+        return TrainingInputs(other, suite.seeds[0])
 
     def _language_model(self, job: Job) -> LanguageModel | None:
         """The model of an arm: of its own where it is adapted or random, else the shared one; None for other arms."""

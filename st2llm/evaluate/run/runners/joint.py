@@ -1,7 +1,7 @@
 """Native predictors that are trained on the windows of other data sets, or of several, and asked about the suite's."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,23 +11,28 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from st2llm.data import load_data
-from st2llm.data.windows import split
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import FieldBatch
 from st2llm.encode.joined_batch import JoinedBatch, join_channels, split_channels
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
-from st2llm.evaluate.run.inputs import Inputs, TaskData
+from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
-from st2llm.evaluate.run.runners.training_inputs import TrainingInputs
+from st2llm.evaluate.run.runners.training_inputs import (
+    TrainingInputs,
+    describe_fits,
+    fit_budget,
+    inputs_of_other_data,
+    learning_rates,
+)
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.model.arm import Arm, build_arm
 from st2llm.model.objectives.joint import JointArm, JointRegression, tie
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.train.loop.batches import JoinedBatches
-from st2llm.train.loop.budget import Budget, FitResult
+from st2llm.train.loop.budget import FitResult
 from st2llm.train.loop.meter import Meter
 from st2llm.train.loop.trainer import fit
 from st2llm.types import Prediction, Sample, first_object
@@ -104,12 +109,7 @@ class JointRunner:
                 raise ConfigError(
                     f"{suite.id}: trained_on names {name} of kind {kind}, but weights are shared by graphs and grids."
                 )
-            splits = split(
-                data, inputs.task, stride=suite.stride_of(inputs.task), context=suite.split.context
-            )
-            alone = suite.model_copy(update={"predictors": [], "data": name, "kind": kind})
-            task_data = TaskData(data, inputs.task, splits)
-            self._others[name] = Inputs(alone, task_data, inputs.reporter, models=inputs.models)
+            self._others[name] = inputs_of_other_data(inputs, data, {"data": name, "kind": kind})
         return self._others[name]
 
     def _field(self, name: str, seed: int) -> TrainingInputs:
@@ -129,11 +129,10 @@ class JointRunner:
         inputs, names = self.inputs, job.predictor.set.trained_on
         train, validation = (self._rows(names, job.seed, part) for part in (0, 1))
         runs: list[tuple[FitResult, JointArm]] = []
-        for rate in self._rates(job, store):
+        for rate in learning_rates(inputs, job, store):
             joint = JointArm({name: self._arm(self._field(name, job.seed), job.seed) for name in names})
             inputs.reporter.start(f"{job.key}, lr {rate:g}", inputs.budget.steps)
-            keys = {"steps", "weight_decay", "ema_decay", "evaluations", "patience"}
-            budget = Budget(lr=rate, batch=inputs.budget.batch, **inputs.budget.model_dump(include=keys))
+            budget = fit_budget(inputs, rate)
             source = JoinedBatches(train, budget.batch, job.seed)
             objective = JointRegression(tuple(names))
             done = fit(
@@ -161,19 +160,12 @@ class JointRunner:
             raise ConfigError(f"{self.inputs.suite.id}: trained_on is for graphs and grids.")
         return build_arm("none", replace(blueprint, shape=replace(blueprint.shape, channels=1)), seed=seed)
 
-    def _rates(self, job: Job, store: RunStore) -> list[float]:
-        first = store.finished(self.inputs.key(job.predictor.name, self.inputs.suite.seeds[0]))
-        return [float(first["lr"])] if first else list(self.inputs.budget.lr)
-
     def _facts(self, job: Job, fits: Sequence[FitResult], chosen: FitResult) -> dict[str, Any]:
-        curve, budget = chosen.curve, self.inputs.budget
-        steps = curve.step[-1]
+        budget, steps = self.inputs.budget, chosen.curve.step[-1]
         windows = sum(len(self._field(name, job.seed).train) for name in job.predictor.set.trained_on)
         seen = steps * budget.batch
         return {
-            "converged": curve.converged,
-            "training_state": curve.outcome,
-            "lr": curve.lr,
+            **describe_fits(fits, chosen),
             "training": {
                 "warmup_steps": 0,
                 "steps": steps,
@@ -184,15 +176,6 @@ class JointRunner:
                 "refit": False,
                 "trained_on": list(job.predictor.set.trained_on),
             },
-            "curves": [
-                {
-                    **asdict(done.curve),
-                    "chosen": done is chosen,
-                    "converged": done.curve.converged,
-                    "training_state": done.curve.outcome,
-                }
-                for done in fits
-            ],
         }
 
     def _closed_form(self, job: Job, home: TrainingInputs) -> "_Trained":

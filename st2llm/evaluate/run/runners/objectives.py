@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.progress import ProgressReporter
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
+from st2llm.evaluate.run.runners.training_inputs import describe_fits, learning_rates
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.model.arm import state_sha256
@@ -92,7 +93,7 @@ class ObjectivesRunner:
         recipes = self._recipes(job.predictor, job.seed, inputs.budget.lr[0])
         windows = inputs.training_windows(job.seed)
         preprocessor, batches = self._prepare(recipes[-1], windows)
-        runs = [self._train(job, preprocessor, batches, rate) for rate in self._rates(job, store)]
+        runs = [self._train(job, preprocessor, batches, rate) for rate in learning_rates(inputs, job, store)]
         chosen = min(runs, key=lambda run: run.last.curve.best)
         predictor = ObjectivesPredictor(
             job.predictor.name, chosen.module, preprocessor, recipes[-1], lambda: windows, inputs.budget.batch
@@ -103,13 +104,10 @@ class ObjectivesRunner:
             predictions = predictor.predict(without_truth(test))
         result = {
             "validation": validation_score(inputs, validation),
-            "converged": chosen.last.curve.converged,
-            "training_state": chosen.last.curve.outcome,
-            "lr": chosen.last.curve.lr,
+            **describe_fits([run.last for run in runs], chosen.last),
             "training": self._describe(job, chosen, len(windows)),
             "encoder_sha256": state_sha256(self._module(recipes, preprocessor).encoder),
             "cost": _cost(chosen, preprocessor, test, meter).to_json(),
-            "curves": [_curve(run, chosen=run is chosen) for run in runs],
         }
         table = prediction_table(inputs, predictor, test, predictions)
         return Outcome(result, table, validation=validation, fitted_on=inputs.fitted_on["both"])
@@ -123,11 +121,6 @@ class ObjectivesRunner:
             batches = collate_for_training(preprocessor, windows, self.inputs.validation)
             self._prepared = {windows.sha256: (preprocessor, batches)}
         return self._prepared[windows.sha256]
-
-    def _rates(self, job: Job, store: RunStore) -> list[float]:
-        """The whole list for the first seed, then the rate that was chosen there on validation."""
-        first = store.finished(self.inputs.key(job.predictor.name, self.inputs.suite.seeds[0]))
-        return [float(first["lr"])] if first else list(self.inputs.budget.lr)
 
     def _train(self, job: Job, preprocessor: Preprocessor, batches: tuple[Batch, Batch], rate: float) -> _Run:
         recipes = self._recipes(job.predictor, job.seed, rate)
@@ -233,12 +226,6 @@ def _shares(predictor: PredictorSettings, steps: int) -> list[int]:
         return [steps]
     before = min(max(1, math.floor(predictor.set.first.share * steps)), max(1, steps - 1))
     return [before, max(1, steps - before)]
-
-
-def _curve(run: _Run, *, chosen: bool) -> dict[str, Any]:
-    """The learning curve of the last part of a run."""
-    curve = run.last.curve
-    return {**asdict(curve), "chosen": chosen, "converged": curve.converged, "training_state": curve.outcome}
 
 
 def _cost(run: _Run, preprocessor: Preprocessor, test: Sequence[Sample], meter: Meter) -> Cost:

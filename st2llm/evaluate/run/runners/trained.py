@@ -1,6 +1,6 @@
 """Trained arms, soft and primitive: fitted at each learning rate, the best one on validation predicts."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from st2llm.evaluate.run.runners.arm_checkpoint import save_arm
 from st2llm.evaluate.run.runners.arm_training import ArmTraining, TrainedArm, describe_training
 from st2llm.evaluate.run.runners.online import adapted
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
-from st2llm.evaluate.run.runners.training_inputs import SeededTraining, TrainingInputs
+from st2llm.evaluate.run.runners.training_inputs import SeededTraining, TrainingInputs, describe_fits
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.predict.arm import ArmPredictor
@@ -48,7 +48,7 @@ class TrainedRunner:
         arms = self._training_of(shown_documents(job))
         training, inputs = arms.training.of(job.seed), arms.inputs
         trained = arms.train(job, store)
-        chosen, arm = trained.chosen, trained.arm
+        arm = trained.arm
         soft = job.predictor.family == "soft"
         predictor = ArmPredictor(
             job.predictor.name,
@@ -66,22 +66,11 @@ class TrainedRunner:
             predictions = served.predict(without_truth(test))
         result = {
             "validation": validation_score(inputs, validation),
-            "converged": chosen.curve.converged,
-            "training_state": chosen.curve.outcome,
-            "lr": chosen.curve.lr,
+            **describe_fits(trained.fits, trained.chosen),
             "training": describe_training(inputs, trained, windows=len(training.train)),
             "train_windows": len(training.train),
             "encoder_sha256": arm.shared_sha256,
             "cost": _cost(training, trained, test, meter, soft=soft).to_json(),
-            "curves": [
-                {
-                    **asdict(done.curve),
-                    "chosen": done is chosen,
-                    "converged": done.curve.converged,
-                    "training_state": done.curve.outcome,
-                }
-                for done in trained.fits
-            ],
         }
         table = prediction_table(inputs, served, test, predictions)
         fitted_on = inputs.fitted_on["both"] + arms.warmed_up_on()

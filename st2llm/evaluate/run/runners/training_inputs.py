@@ -1,12 +1,18 @@
-"""What all trained arms of a task and seed share: preprocessor, batches, objective and blueprint, made once."""
+"""What trained predictors of a task and seed share: preprocessor, batches, objective, budget, and how fits are told."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
+from typing import Any
 
 from st2llm.config.model import EncoderSettings
+from st2llm.data.windows import split
 from st2llm.encode.batch import Batch
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
-from st2llm.evaluate.run.inputs import Inputs
+from st2llm.evaluate.run.inputs import Inputs, TaskData
+from st2llm.evaluate.run.job import Job
+from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.llm.endpoint.client import PREFIX
 from st2llm.llm.local import require_local
 from st2llm.model.arm import ArmSpec
@@ -19,7 +25,8 @@ from st2llm.predict.preprocess.fit import (
     make_blueprint,
     with_sizes_of,
 )
-from st2llm.types import TrainingWindows
+from st2llm.train.loop.budget import Budget, FitResult
+from st2llm.types import Container, TrainingWindows
 
 
 class TrainingInputs:
@@ -104,3 +111,41 @@ class SeededTraining:
         if self._kept is None or (self._kept[0] != seed and not self.shares_windows):
             self._kept = seed, TrainingInputs(self.inputs, seed)
         return self._kept[1]
+
+
+def learning_rates(inputs: Inputs, job: Job, store: RunStore) -> list[float]:
+    """The whole list for the first seed, then the rate that was chosen there on validation."""
+    first = store.finished(inputs.key(job.predictor.name, inputs.suite.seeds[0]))
+    return [float(first["lr"])] if first else list(inputs.budget.lr)
+
+
+def fit_budget(inputs: Inputs, rate: float) -> Budget:
+    """The suite's budget of one training run. Raises ConfigError where it has none."""
+    keys = {"steps", "batch", "weight_decay", "ema_decay", "evaluations", "patience"}
+    return Budget(lr=rate, **inputs.budget.model_dump(include=keys))
+
+
+def describe_fits(fits: Sequence[FitResult], chosen: FitResult) -> dict[str, Any]:
+    """What a result says of training runs, of which validation chose one: how that ended, its rate, and all curves."""
+    return {
+        "converged": chosen.curve.converged,
+        "training_state": chosen.curve.outcome,
+        "lr": chosen.curve.lr,
+        "curves": [
+            {
+                **asdict(done.curve),
+                "chosen": done is chosen,
+                "converged": done.curve.converged,
+                "training_state": done.curve.outcome,
+            }
+            for done in fits
+        ],
+    }
+
+
+def inputs_of_other_data(inputs: Inputs, data: Container, changes: Mapping[str, Any]) -> Inputs:
+    """The inputs of the same task on other data, without predictors. changes: to the settings of the suite."""
+    suite = inputs.suite
+    splits = split(data, inputs.task, stride=suite.stride_of(inputs.task), context=suite.split.context)
+    other = suite.model_copy(update={"predictors": [], **changes})
+    return Inputs(other, TaskData(data, inputs.task, splits), inputs.reporter, models=inputs.models)
