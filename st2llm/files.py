@@ -46,6 +46,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file by `write_atomically`. Raises StorageError where it cannot be written."""
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
 def nearest_file(path: Path) -> str:
     """A hint for a message on a missing file: the file of its folder with the nearest name; '' where none is near."""
     names = [file.name for file in path.parent.glob(f"*{path.suffix}")] if path.parent.is_dir() else []

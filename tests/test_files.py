@@ -1,6 +1,7 @@
 """Files appear whole or not at all, a folder has one writer, and what a kill left behind is removed."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,15 @@ import pytest
 
 from st2llm import files
 from st2llm.errors import ConfigError, StorageError
-from st2llm.files import exclusive, is_locked, locked, nearest_file, remove_temporary, write_atomically
+from st2llm.files import (
+    exclusive,
+    is_locked,
+    locked,
+    nearest_file,
+    remove_temporary,
+    write_atomically,
+    write_text,
+)
 
 HOLD = """
 import sys, time
@@ -134,3 +143,13 @@ def test_a_lock_that_cannot_be_made_names_its_path(tmp_path):
     with pytest.raises(StorageError, match="could not be locked"), locked(tmp_path / "file/job.lock"):
         pass
     assert not is_locked(tmp_path / "nothing.lock")
+
+
+def test_text_is_written_in_utf_8_and_replaces_a_file_as_a_whole(tmp_path):
+    path = tmp_path / "page.md"
+    write_text(path, "old, and longer than the new text\n")
+    write_text(path, "größer – 5 °C\n")
+    assert path.read_bytes() == "größer – 5 °C\n".encode()
+    assert [file.name for file in tmp_path.iterdir()] == ["page.md"]
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path / "page.md" / "x"))):
+        write_text(path / "x", "a file is no folder")

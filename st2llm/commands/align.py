@@ -19,7 +19,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run.progress import NO_PROGRESS, ProgressReporter
 from st2llm.evaluate.run.run_card import commit_text
 from st2llm.evaluate.run_folder.store import write_json
-from st2llm.files import write_atomically
+from st2llm.files import write_atomically, write_text
 from st2llm.model import checkpoint
 from st2llm.model.objectives.alignment import mean_soft_state, mean_text_states
 from st2llm.train.align import AlignedModel, align
@@ -178,7 +178,7 @@ def write(
     figure = _figure(results)
     write_atomically(out / "alignment.png", lambda file: figure.savefig(file, dpi=110, format="png"))
     text = _page(recipe, aligned, results)
-    write_atomically(out / "alignment.md", lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(out / "alignment.md", text)
 
 
 def _page(recipe: SoftTokenRecipe, aligned: AlignedModel, results: Sequence[AlignmentMeasures]) -> str:

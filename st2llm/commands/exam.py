@@ -12,7 +12,7 @@ from st2llm.errors import DataError
 from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.store import write_json, write_lines
 from st2llm.evaluate.scoring.gains.gain import Scores
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 from st2llm.llm.local import LanguageModel
 from st2llm.types import FreeText
 
@@ -168,7 +168,7 @@ def write(exam: Exam, out: Path, *, title: str, facts: Sequence[tuple[str, str]]
     gains = {name: gain.to_json() for name in exam.names[1:] if (gain := exam.gain(name)) is not None}
     write_json(out / "gains.json", gains)
     text = _page(exam, title, facts)
-    write_atomically(out / "report.md", lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(out / "report.md", text)
 
 
 def _page(exam: Exam, title: str, facts: Sequence[tuple[str, str]]) -> str:

@@ -16,7 +16,7 @@ from st2llm.distributed.units import SharedRun, UnitId
 from st2llm.errors import EngineError, St2llmError
 from st2llm.evaluate.run.compare import PassedObjects
 from st2llm.evaluate.run_folder.store import JOBS
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 _SHARED_VARIABLES = ("ST2LLM_", "HF_", "TRANSFORMERS_")
 
@@ -117,7 +117,7 @@ def _keep_traceback(context: WorkerContext, id: UnitId) -> str:
     """Writes the traceback of the error at hand beside the locks of the run; returns words that name the file."""
     path, text = _folder(context, id) / f"{id.key}.traceback.txt", traceback.format_exc()
     try:
-        write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(path, text)
     except St2llmError:
         return ""
     return f" (traceback in {path})"

@@ -15,7 +15,7 @@ from st2llm.align.weights import load_tensors
 from st2llm.config.training import Recipe
 from st2llm.data.windows.fitted_on import NOT_FITTED, FittedOn
 from st2llm.errors import ConfigError
-from st2llm.files import remove_temporary, write_atomically
+from st2llm.files import remove_temporary, write_text
 from st2llm.model import checkpoint
 from st2llm.train.loop.budget import Budget, LearningCurve, curve_of
 from st2llm.train.loop.state import TrainingState
@@ -91,7 +91,7 @@ class RunFolder:
         if contents.data_sha256:
             content[_DATA_KEY] = contents.data_sha256
         text = json.dumps(content, indent=2) + "\n"
-        write_atomically(self.root / RUN_FILE, lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(self.root / RUN_FILE, text)
 
     def _check_data(self, now: str) -> None:
         path = self.root / RUN_FILE
@@ -114,7 +114,7 @@ class RunFolder:
             self._write("best", state.weights, self._state_json(state), None)
             self.saved_best = state.best
         self._write("last", state.current, self._state_json(state), state.optimiser)
-        write_atomically(log, lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(log, text)
 
     def load(self) -> TrainingState | None:
         if not (self.root / "last").exists() and not (self.root / ".last.old").exists():

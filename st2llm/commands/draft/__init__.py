@@ -12,7 +12,7 @@ from st2llm.commands.draft.other_files import draft_raster, draft_tracks, draft_
 from st2llm.commands.draft.tables import draft_tables
 from st2llm.data.card import CARDS
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 __all__ = ["CardDraft", "draft_card", "write_card"]
 
@@ -73,7 +73,7 @@ def write_card(draft: CardDraft, out: Path) -> None:
     """Writes a draft as a card. Raises ConfigError where the file exists."""
     if out.exists():
         raise ConfigError(f"{out} exists already. Name another file with --out, or remove it first.")
-    write_atomically(out, lambda file: file.write_text(draft.text(), encoding="utf-8"))
+    write_text(out, draft.text())
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from st2llm.data.windows.fitted_on import FittedOn
 from st2llm.errors import ConfigError
 from st2llm.evaluate.run_folder.store import write_predictions
 from st2llm.evaluate.scoring.score_table import build_score_table
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 from st2llm.predict.text import QUANTILES
 from st2llm.types import HOUR_S, Prediction, Sample
 
@@ -214,4 +214,4 @@ def write_table(path: Path, frame: pd.DataFrame, name: str, fitted_on: FittedOn)
         write_predictions(path, frame, fitted_on)
         return
     text = as_text(frame, name)
-    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(path, text)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from scipy import stats
 from st2llm.errors import DataError
 from st2llm.evaluate.audit.alignment import Aligned
 from st2llm.evaluate.audit.choices import measured_choices
+from st2llm.evaluate.audit.report import markdown_lines
 from st2llm.evaluate.report.formats import format_number, metric_name
 from st2llm.evaluate.run_folder.reading import read_record
 from st2llm.evaluate.run_folder.store import RunStore, run_folders, write_json
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 PAGE, RECORD = "ranking.md", "ranking.json"
+_left_aligned = partial(markdown_lines, align="---")
 METRICS = ("mae", "rmse", "r2")
 HEADER = ("run", "choice", "Kendall's tau", "pairs turned round", "best under it")
 _REFERENCE = "reference"
@@ -118,14 +121,14 @@ class RunAudit:
         """Writes ranking.json and ranking.md into the folder; returns the page."""
         write_json(folder / RECORD, self.to_json())
         text = self._page()
-        write_atomically(folder / PAGE, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(folder / PAGE, text)
         return folder / PAGE
 
     def _page(self) -> str:
         lines = ["# What choices of protocol change in the ranking", ""]
         lines += [f"{sentence}\n" for sentence in self.sentences()]
         taus = [(choice, format_number(tau)) for choice, tau in self.mean_taus().items()]
-        lines += [*_markdown(("choice", "mean tau"), taus), "", *_markdown(HEADER, self.rows())]
+        lines += [*_left_aligned(("choice", "mean tau"), taus), "", *_left_aligned(HEADER, self.rows())]
         for ranking in self.rankings:
             names = ("predictor", *map(metric_name, METRICS))
             rows = [(name, *map(format_number, row.values())) for name, row in ranking.metrics.items()]
@@ -134,7 +137,7 @@ class RunAudit:
                 if ranking.left_out
                 else ""
             )
-            lines += ["", f"## {ranking.run}, {ranking.task}", "", *_markdown(names, rows), left]
+            lines += ["", f"## {ranking.run}, {ranking.task}", "", *_left_aligned(names, rows), left]
         return "\n".join(lines).rstrip() + "\n"
 
 
@@ -236,11 +239,3 @@ def _change(choice: str, reference: Mapping[str, float], scores: Mapping[str, fl
     return Change(
         choice, tau, int((order < 0).sum()) // 2, pairs, min(names, key=scores.__getitem__, default="")
     )
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(header)} |",
-        f"|---|{'---|' * (len(header) - 1)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]

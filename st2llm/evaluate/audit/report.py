@@ -1,8 +1,8 @@
 """The result of an audit, as JSON, as a table and as a page."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from st2llm.evaluate.report.formats import (
     metric_name,
 )
 from st2llm.evaluate.run_folder.store import write_json
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 PAGE, RECORD = "audit.md", "audit.json"
 SHOWN = ("mae", "rmse")
@@ -167,25 +167,22 @@ class Audit:
         """Writes audit.json and audit.md into the folder; returns the page."""
         write_json(folder / RECORD, self.to_json())
         text = self._page()
-        write_atomically(folder / PAGE, partial(_write, text))
+        write_text(folder / PAGE, text)
         return folder / PAGE
 
     def _page(self) -> str:
         lines = [f"# Audit of {self.file}", "", *(f"{sentence}\n" for sentence in self.sentences())]
-        lines += ["## What each choice of protocol is worth", "", *_markdown(HEADER, self.rows()), ""]
-        lines += ["## Rules on the same windows", "", *_markdown(RULES_HEADER, self.rule_rows())]
+        lines += ["## What each choice of protocol is worth", "", *markdown_lines(HEADER, self.rows()), ""]
+        lines += ["## Rules on the same windows", "", *markdown_lines(RULES_HEADER, self.rule_rows())]
         lines += [f"\n{name}: not measured. {why}" for name, why in self.refused.items()]
         return "\n".join(lines) + "\n"
 
 
-def _write(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def markdown_lines(header: Sequence[str], rows: Sequence[Sequence[str]], *, align: str = "---:") -> list[str]:
+    """The lines of a Markdown table. align: how all columns but the first are set."""
     return [
         f"| {' | '.join(header)} |",
-        f"|---|{'---:|' * (len(header) - 1)}",
+        f"|---|{f'{align}|' * (len(header) - 1)}",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
 

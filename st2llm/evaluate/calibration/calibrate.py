@@ -18,7 +18,7 @@ from st2llm.evaluate.run_folder.store import RunStore, write_json
 from st2llm.evaluate.scoring.arms import load_arms
 from st2llm.evaluate.scoring.gains.gain import Scores
 from st2llm.evaluate.scoring.records import score_table_of
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 SEEDS_ON_A_SIDE = (3, 5)
 """Training runs on each side of an A/A comparison."""
@@ -70,7 +70,7 @@ def calibrate(
     root = Path(out) if out is not None else Path("runs") / f"calibrate-{suites[0].id}"
     path = root / "suite.yaml"
     text = yaml.safe_dump(many.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
-    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(path, text)
     compare(path, out=root / "run", resume=resume)
     content = {**_resampled(root / "run", many, settings), **_simulated(settings, progress)}
     write_json(root / "calibration.json", content)

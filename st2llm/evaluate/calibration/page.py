@@ -7,7 +7,7 @@ from typing import Any
 from st2llm.evaluate.calibration.figure import coverage_figure
 from st2llm.evaluate.report.formats import format_gain_size
 from st2llm.evaluate.run_folder.reading import read_json
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 from st2llm.metrics import is_higher_better
 
 _VERDICTS = ("helped", "hurt", "equivalent", "unclear")
@@ -17,10 +17,10 @@ def write_page(folder: Path) -> None:
     """Writes calibration.md, and coverage.svg where errors were simulated, from calibration.json."""
     content = read_json(folder / "calibration.json")
     text = markdown(content)
-    write_atomically(folder / "calibration.md", lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(folder / "calibration.md", text)
     if content["simulated"]:
         figure = coverage_figure(content["simulated"]["coverage"])
-        write_atomically(folder / "coverage.svg", lambda file: file.write_text(figure, encoding="utf-8"))
+        write_text(folder / "coverage.svg", figure)
 
 
 def markdown(content: Mapping[str, Any]) -> str:

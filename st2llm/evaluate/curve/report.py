@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from st2llm.evaluate.curve.answer import answer, describe_range
@@ -21,11 +20,11 @@ from st2llm.evaluate.curve.quick_notes import quick_notes
 from st2llm.evaluate.curve.rows import CurveRow, read_rows
 from st2llm.evaluate.curve.tables import Table, tables_of
 from st2llm.evaluate.report.formats import pluralize
-from st2llm.evaluate.report.write import table_cell
+from st2llm.evaluate.report.write import page_templates, without_gaps
 from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.results import RunResults, read_results
 from st2llm.evaluate.run_folder.store import write_json, write_lines
-from st2llm.files import write_atomically
+from st2llm.files import write_atomically, write_text
 
 REPORT, FIGURE, ROWS, SUMMARY = "report", "figure", "results.jsonl", "curve.json"
 _TEMPLATES = Path(__file__).parents[1] / "report" / "templates"
@@ -162,22 +161,10 @@ def _protocol(plan: CurvePlan, rows: Sequence[CurveRow], results: Sequence[RunRe
 
 
 def _write_pages(root: Path, pages: Sequence[CurvePage]) -> None:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=select_autoescape(["html.j2", "html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = table_cell
+    templates = page_templates(_TEMPLATES)
     style = Markup(_STYLE.read_text(encoding="utf-8"))
     for number, page in enumerate(pages):
         name = REPORT if number == 0 else f"{REPORT}-{page.figure.removeprefix(f'{FIGURE}-')}"
         for suffix in ("md", "html"):
-            text = environment.get_template(f"curve.{suffix}.j2").render(page=page, style=style)
-            text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-            write_atomically(root / f"{name}.{suffix}", partial(_write, text=text))
-
-
-def _write(path: Path, *, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+            text = templates.get_template(f"curve.{suffix}.j2").render(page=page, style=style)
+            write_text(root / f"{name}.{suffix}", without_gaps(text))

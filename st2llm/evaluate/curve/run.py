@@ -11,7 +11,7 @@ from st2llm.evaluate.run.compare import compare
 from st2llm.evaluate.run.plan import Overrides
 from st2llm.evaluate.run_folder.reading import read_record
 from st2llm.evaluate.run_folder.store import RunStore
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 ANSWERS = "answers.md"
 _SAME = ("data_sha256", "side_sha256", "split_sha256")
@@ -43,9 +43,7 @@ def curve(
     reports = tuple(_run(plan, resume=resume, progress=progress) for plan in plans)
     if len(reports) > 1:
         lines = [f"- {line}" for report in reports for line in report.answers]
-        write_atomically(
-            root / ANSWERS, lambda path: path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        )
+        write_text(root / ANSWERS, "\n".join(lines) + "\n")
     return reports
 
 

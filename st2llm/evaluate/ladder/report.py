@@ -19,7 +19,7 @@ from st2llm.evaluate.report.formats import (
 from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.run_folder.results import read_results
 from st2llm.evaluate.run_folder.store import write_lines
-from st2llm.files import write_atomically
+from st2llm.files import write_atomically, write_text
 
 LARGER = 7e9
 """Parameters of the model whose needs are estimated."""
@@ -54,7 +54,7 @@ def write_ladder(root: Path, rungs: Sequence[tuple[str, Path]]) -> LadderReport:
     for suffix in ("svg", "png"):
         write_atomically(root / f"{FIGURE}.{suffix}", partial(draw_ladder, rows, suffix))
     text = _page(report)
-    write_atomically(root / REPORT, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(root / REPORT, text)
     return report
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from st2llm.errors import ConfigError
@@ -15,8 +14,9 @@ from st2llm.evaluate.leaderboard import cost
 from st2llm.evaluate.leaderboard.content import Leaderboard
 from st2llm.evaluate.leaderboard.gather import LeftOut, gather
 from st2llm.evaluate.leaderboard.page import AXIS, build_leaderboard
+from st2llm.evaluate.report.write import page_templates
 from st2llm.evaluate.run_folder.results import RunResults
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -50,26 +50,23 @@ def write_leaderboard(folders: Sequence[Path], out: Path) -> Rendered:
             f"The page is an HTML file, but --out is {out}. Give a name such as leaderboard.html."
         )
     rendered = render_leaderboard(folders, out)
-    write_atomically(out, lambda file: file.write_text(rendered.text, encoding="utf-8"))
+    write_text(out, rendered.text)
     return rendered
 
 
 def html(page: Leaderboard) -> str:
     """The page with its style and script; it loads nothing from the network."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("leaderboard.html.j2").render(
-        page=page,
-        style=_part("leaderboard.css"),
-        script=_part("leaderboard.js"),
-        facets=_as_data(page),
-        axis=AXIS,
-        size=(cost.WIDTH, cost.HEIGHT),
+    return (
+        page_templates(_TEMPLATES)
+        .get_template("leaderboard.html.j2")
+        .render(
+            page=page,
+            style=_part("leaderboard.css"),
+            script=_part("leaderboard.js"),
+            facets=_as_data(page),
+            axis=AXIS,
+            size=(cost.WIDTH, cost.HEIGHT),
+        )
     )
 
 

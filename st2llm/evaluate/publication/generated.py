@@ -29,7 +29,7 @@ from st2llm.evaluate.publication.experiment_tables import (
 from st2llm.evaluate.publication.tables import COMPARISON_TABLES
 from st2llm.evaluate.publication.text_tables import TEXT_TABLES
 from st2llm.evaluate.run_folder.reading import read_json
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 _BLOCK = re.compile(
     r"(?P<begin>^<!-- figures: (?P<table>[\w-]+)(?P<reports>(?: [\w/-]+)+) -->\n).*?(?P<end>^<!-- end figures -->$)",
@@ -147,10 +147,6 @@ def rewrite(pages: Sequence[Path], reports: Path) -> list[Path]:
         except ConfigError as error:
             raise ConfigError(f"{page}: {error}") from error
         if after != before:
-            write_atomically(page, partial(_write, text=after))
+            write_text(page, after)
             changed.append(page)
     return changed
-
-
-def _write(path: Path, *, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

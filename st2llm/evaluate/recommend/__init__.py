@@ -10,7 +10,7 @@ from st2llm.evaluate.recommend.advice import Advice, Question, advise
 from st2llm.evaluate.recommend.errors import errors_page
 from st2llm.evaluate.recommend.knowledge import KNOWLEDGE, build_knowledge, read_knowledge
 from st2llm.evaluate.recommend.measures import measure
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 __all__ = ["build", "recommend"]
 
@@ -26,7 +26,7 @@ def build(reports: Sequence[Path], out: Path) -> int:
         )
     rows = build_knowledge(reports, out)
     page = errors_page(read_knowledge(out))
-    write_atomically(out.with_suffix(".md"), lambda file: file.write_text(page, encoding="utf-8"))
+    write_text(out.with_suffix(".md"), page)
     return rows
 
 

@@ -8,7 +8,7 @@ from st2llm.evaluate.report.formats import format_gain, format_gain_interval, fo
 from st2llm.evaluate.report.verdict import Verdict, compute_verdict
 from st2llm.evaluate.run_folder.results import read_results
 from st2llm.evaluate.scoring.gains.multiplicity import holm
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 OVERVIEW = "overview.md"
 
@@ -79,4 +79,4 @@ def write_overview(root: Path, runs: Sequence[Path]) -> None:
         p = format_p(row.p).lstrip("= ") if row.p is not None else "none"
         lines.append(f"| {row.suite} | {row.task} | {row.gain} | {p} | {row.verdict.sentence} |")
     text = "\n".join(["# Overview", "", family_sentence(rows), "", *lines]) + "\n"
-    write_atomically(root / OVERVIEW, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(root / OVERVIEW, text)

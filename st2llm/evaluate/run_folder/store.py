@@ -18,18 +18,18 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run_folder import resumption
 from st2llm.evaluate.run_folder.reading import read_json, read_record, read_table
 from st2llm.evaluate.run_folder.resumption import Resumption
-from st2llm.files import is_locked, locked, remove_temporary, write_atomically
+from st2llm.files import is_locked, locked, remove_temporary, write_atomically, write_text
 
 
 def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+    write_text(path, text + "\n")
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """JSON lines."""
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:

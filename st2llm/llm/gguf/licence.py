@@ -12,7 +12,7 @@ from pathlib import Path
 
 from st2llm.data.fetch import Source, cache_dir, fetch
 from st2llm.errors import ArtefactError
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def record_acceptance(model: str, terms: LicenceTerms, *, by: str) -> None:
         "accepted_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     text = json.dumps(record, indent=1) + "\n"
-    write_atomically(accepted_path(model, terms), lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(accepted_path(model, terms), text)
 
 
 def require_accepted(model: str, terms: LicenceTerms) -> None:

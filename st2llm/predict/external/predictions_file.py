@@ -13,7 +13,7 @@ from st2llm.data.read.table_format import TableFormat
 from st2llm.data.read.whole_table import read_table
 from st2llm.data.windows.fitted_on import FITTED_ON_KEY, NOT_FITTED, FittedOn, fitted_on_parts
 from st2llm.errors import DataError, nearest
-from st2llm.files import write_atomically
+from st2llm.files import write_text
 from st2llm.types import Prediction, Provenance, Sample
 
 KEY_COLUMNS = ("sample", "place", "step", "channel")
@@ -126,7 +126,7 @@ def write_fitted_on(path: Path, samples: Sequence[Sample]) -> None:
     Validation samples that chose its state count. Raises StorageError where the file cannot be written.
     """
     content = json.dumps(fitted_on_parts({"": samples}, Provenance()).to_json(), indent=1)
-    write_atomically(fitted_on_path(path), lambda file: file.write_text(content + "\n", encoding="utf-8"))
+    write_text(fitted_on_path(path), content + "\n")
 
 
 def _fitted_on(path: Path) -> FittedOn:
