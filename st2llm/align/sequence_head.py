@@ -1,4 +1,4 @@
-"""Output heads for sequences: the next place, the next event's time and location, and paths."""
+"""Output heads for sequences: the next place, the next event's time and location or its mark, and paths."""
 
 import math
 from dataclasses import dataclass
@@ -257,7 +257,7 @@ def build_sequence_head(d_st: int, shape: SequenceShape) -> nn.Module:
     """The newly initialised head for the shape's task."""
     if shape.task == "next-place":
         return NextPlaceHead(d_st, shape)
-    if shape.task == "classify":
+    if shape.task in ("classify", "next-mark"):
         return ClassificationHead(d_st, shape.codes)
     if shape.task == "track":
         return TrajectoryRecoveryHead(d_st)

@@ -1,7 +1,7 @@
 """Samples of trajectories, stays and events stacked into tensors: one row per point, the query last."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from st2llm.encode.batch import TensorBatch, label_index, random_scales
+from st2llm.encode.point_scaler import PointScaler, fit_query_scaler, typical_step
 from st2llm.types import DAY_S, HOUR_S, Sample
 from st2llm.types.rounding import real_spread
 
@@ -29,8 +30,8 @@ class PointBatch(TensorBatch):
     each point, then of the query (whose x and y are 0), for rotary attention. real: False where padded. base:
     the prediction of an untrained arm: the log weight of each point (next place), or a path (forecast).
     mean_step_m: the mean step of a path in metres, the unit of corrections of the base. target, valid: [step,
-    channel]. noise: input of generated draws. prompts: the text that a language model reads before the soft
-    tokens ('' for none).
+    channel]. noise: input of generated draws. query: what is known of the event that is asked for (`QueryScaler`).
+    prompts: the text that a language model reads before the soft tokens ('' for none).
     """
 
     numbers: Float32[Tensor, "batch point feature"]
@@ -43,6 +44,7 @@ class PointBatch(TensorBatch):
     valid: Bool[Tensor, "batch horizon channel"]
     noise: Float32[Tensor, "batch draw wave"]
     mean_step_m: Float32[Tensor, " batch"]
+    query: Float32[Tensor, "batch known"]
     prompts: tuple[str, ...]
 
     @property
@@ -76,30 +78,10 @@ class PointBatch(TensorBatch):
 
 
 @dataclass(frozen=True)
-class PointScaler:
-    """Mean and standard deviation of each feature of the training points, and one unit of space in metres.
-
-    step_m: the typical mean step of the training paths in metres.
-    """
-
-    mean: Float64[np.ndarray, " feature"]
-    std: Float64[np.ndarray, " feature"]
-    metres: float
-    step_m: float = 1.0
-
-    def to_json(self) -> dict[str, object]:
-        return {
-            "kind": "point",
-            "mean": self.mean.tolist(),
-            "std": self.std.tolist(),
-            "metres": self.metres,
-            "step_m": self.step_m,
-        }
-
-
-@dataclass(frozen=True)
 class PointSequence:
-    """The points of one sample before stacking; see PointBatch. mean_step_m: NaN where it is not known."""
+    """The points of one sample before stacking; see PointBatch. mean_step_m: NaN where it is not known. query: the
+    numbers of the event that is asked for, NaN where one is not known.
+    """
 
     numbers: Float64[np.ndarray, "point feature"]
     codes: Int64[np.ndarray, " point"]
@@ -108,6 +90,7 @@ class PointSequence:
     base: Float64[np.ndarray, "row part"]
     target: Float64[np.ndarray, "horizon channel"]
     mean_step_m: float = np.nan
+    query: Float64[np.ndarray, " number"] = field(default_factory=lambda: np.zeros(0))
     base_per_point: bool = False
     """Whether the base has one row per point, to be cut and padded with the points."""
 
@@ -267,9 +250,6 @@ def _event_points(sample: Sample) -> PointSequence:
     if "mark" in channels:
         mark = visible[:, channels.index("mark")]
         code = np.where(np.isfinite(mark), mark, -1).astype(np.int64) + 1
-    truth = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
-    target = [log_gap(truth[-1, 0, channels.index("gap_h")])]
-    target += [*(positions_of(sample, truth)[-1] - xy[-1])] if "x" in channels else []
     return PointSequence(
         numbers=np.column_stack([gap, age, offset, np.hypot(*offset.T), np.nan_to_num(visible[:, other])]),
         codes=code,
@@ -278,8 +258,21 @@ def _event_points(sample: Sample) -> PointSequence:
             [np.vstack([offset, [0.0, 0.0]]), np.append(-np.log1p(np.maximum(hours, 0)), 0.0)]
         ),
         base=np.zeros((1, 1)),
-        target=np.array([target]),
+        target=np.array([_event_target(sample, xy[-1])]),
+        query=np.where(sample.visible[-1, 0, other], sample.values[-1, 0, other], np.nan),
     )
+
+
+def _event_target(sample: Sample, last: Float64[np.ndarray, " 2"]) -> list[float]:
+    """The mark of the next event where it is asked for, else the logarithm of its gap and, where events have a place,
+    its offset in metres from the last one.
+    """
+    channels = sample.side.channels
+    truth = sample.truth if sample.truth is not None else np.full(sample.values.shape, np.nan)
+    if "mark" in channels and sample.wanted[-1, 0, channels.index("mark")]:
+        return [float(truth[-1, 0, channels.index("mark")])]
+    gap = float(log_gap(truth[-1, 0, channels.index("gap_h")]))
+    return [gap, *(positions_of(sample, truth)[-1] - last)] if "x" in channels else [gap]
 
 
 def log_gap(hours: np.ndarray | float) -> np.ndarray:
@@ -298,14 +291,8 @@ def fit_point_scaler(train: Sequence[PointSequence]) -> PointScaler:
         std=np.where(std > 0, std, 1.0),
         metres=metres if metres > 0 else 1.0,
         step_m=typical_step([points.mean_step_m for points in train]),
+        query=fit_query_scaler(np.stack([points.query for points in train])),
     )
-
-
-def typical_step(mean_steps: Sequence[float]) -> float:
-    """The median of the mean steps of paths that move, in metres; 1 where none does."""
-    steps = np.array(mean_steps, dtype=np.float64)
-    moving = steps[np.isfinite(steps) & (steps > 0)]
-    return float(np.median(moving)) if moving.size else 1.0
 
 
 def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: int) -> PointBatch:
@@ -335,6 +322,7 @@ def stack_points(rows: Sequence[PointSequence], scaler: PointScaler, *, points: 
         mean_step_m=torch.tensor(
             [_step_unit(row.mean_step_m, scaler.step_m) for row in rows], dtype=torch.float32
         ),
+        query=_float(scaler.query.scale(np.stack([row.query for row in rows]))),
         prompts=("",) * len(rows),
     )
 

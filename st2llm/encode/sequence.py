@@ -20,10 +20,11 @@ _HEADS = 4
 class SequenceShape:
     """The sizes a sequence encoder and its head are built for.
 
-    task: forecast (a path), next-place, next-event, classify (a path), or track (recovery of hidden parts of a
-    path). points: the most points that are read. features: numbers of a point. codes: number of places, marks
-    or classes (of a track, visibility states of a point). horizon, channels: size of the prediction. gaps:
-    quantiles of the logarithm of the training gaps in hours. metres: size of one unit of space.
+    task: forecast (a path), next-place, next-event (its gap, perhaps its location), next-mark, classify (a path), or
+    track (recovery of hidden parts of a path). points: the most points that are read. features: numbers of a point.
+    codes: number of places, marks or classes (of a track, visibility states of a point). horizon, channels: size of
+    the prediction. gaps: quantiles of the logarithm of the training gaps in hours. metres: size of one unit of space.
+    query: numbers that tell what is known of the event to predict.
     """
 
     task: str
@@ -34,6 +35,7 @@ class SequenceShape:
     channels: int
     gaps: tuple[float, ...] = ()
     metres: float = 1.0
+    query: int = 0
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ class SequenceEncoder(Encoder):
             )
         else:
             self.blocks.extend(RotaryBlock(d_st, dropout=dropout) for _ in range(options.layers))
+        self.of_query = Linear(shape.query, d_st, bias=False) if shape.query else None
 
     def forward(
         self, batch: PointBatch, condition: Float[Tensor, "batch d_st"] | None = None
@@ -227,6 +230,8 @@ class SequenceEncoder(Encoder):
         if self.of_code is not None and self.known is not None:
             known_codes = self.of_code(self.known[batch.codes])
             points, query = points + known_codes, query + known_codes[:, -1:]
+        if self.of_query is not None:
+            query = query + self.of_query(batch.query)[:, None]
         z = torch.cat([points, query], dim=1) + calendar
         if condition is not None:
             z = z + condition[:, None]

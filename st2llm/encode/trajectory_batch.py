@@ -123,6 +123,7 @@ def stack_trajectories(samples: Sequence[Sample], *, points: int, step_m: float 
         valid=blank.bool(),
         noise=torch.zeros((count, 0, 0)),
         mean_step_m=torch.ones(count),
+        query=torch.zeros((count, 0)),
         prompts=("",) * count,
         path=torch.from_numpy(path.astype(np.float32)),
         known=torch.from_numpy(known),

@@ -27,6 +27,7 @@ from st2llm.predict.build import (
 )
 from st2llm.predict.checkpoint_config import restore_preprocessor
 from st2llm.predict.preprocess import Preprocessor
+from st2llm.predict.preprocess.sequence import trained_task
 from st2llm.types import Prediction, Sample, TrainingWindows
 
 _BATCH_SIZE = 32
@@ -160,9 +161,10 @@ class CheckpointPredictor:
             )
         if isinstance(self.shape, SequenceShape):
             tasks = ("forecast", "recover") if self.shape.task == "track" else (self.shape.task,)
-            if sample.task not in tasks:
+            asked = sample.task if self.shape.task == "track" else trained_task(sample)
+            if asked not in tasks:
                 raise DataError(
-                    f"{folder} was trained for {' and '.join(tasks)}, but {sample.id} asks for {sample.task}. Take the "
+                    f"{folder} was trained for {' and '.join(tasks)}, but {sample.id} asks for {asked}. Take the "
                     f"task that it was trained for."
                 )
             return

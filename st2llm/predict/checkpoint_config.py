@@ -10,7 +10,7 @@ from st2llm.config.arm import ArmRecipe
 from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
 from st2llm.encode.field import FieldShape
 from st2llm.encode.field_batch import NoteVocabulary
-from st2llm.encode.point_batch import PointScaler
+from st2llm.encode.point_scaler import PointScaler, QueryScaler
 from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.predict.baselines import BaselinePredictor, SlotMean, fit_baseline
@@ -106,7 +106,11 @@ def _restore_sequence(
     shape = SequenceShape(**{**sizes, "gaps": tuple(sizes["gaps"])})
     preprocessor = SequencePreprocessor(
         scaler=PointScaler(
-            np.array(scaler["mean"]), np.array(scaler["std"]), scaler["metres"], scaler.get("step_m", 1.0)
+            np.array(scaler["mean"]),
+            np.array(scaler["std"]),
+            scaler["metres"],
+            scaler.get("step_m", 1.0),
+            QueryScaler(**{name: tuple(numbers) for name, numbers in scaler.get("query", {}).items()}),
         ),
         shape=shape,
         base_rule=SKIPS[recipe.skip](TrainingWindows([])) if recipe.skip != "none" else None,

@@ -41,6 +41,7 @@ def batch(count=3, *, codes=None, base=None, target=None, noise=0) -> PointBatch
         valid=torch.ones_like(target, dtype=torch.bool),
         noise=torch.randn((count, noise, NOISE_SIZE), generator=torch.Generator().manual_seed(0)),
         mean_step_m=torch.ones(count),
+        query=torch.zeros((count, 0)),
         prompts=("",) * count,
     )
 

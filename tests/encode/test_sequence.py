@@ -27,6 +27,7 @@ def batch(count=4, real=POINTS) -> PointBatch:
         valid=torch.ones((count, 1, 1), dtype=torch.bool),
         noise=torch.zeros((count, 0, 0)),
         mean_step_m=torch.ones(count),
+        query=torch.zeros((count, 0)),
         prompts=("",) * count,
     )
 

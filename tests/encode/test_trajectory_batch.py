@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import handmade
 
-from st2llm.encode.point_batch import typical_step
+from st2llm.encode.point_scaler import typical_step
 from st2llm.encode.trajectory_batch import path_origin, path_step, stack_trajectories, with_visibility
 from st2llm.errors import DataError
 

@@ -291,6 +291,7 @@ def test_an_encoder_of_paths_is_warmed_up_through_its_query_as_through_all_slots
         valid=torch.ones((2, 1, 1), dtype=torch.bool),
         noise=torch.zeros((2, 0, 0)),
         mean_step_m=torch.ones(2),
+        query=torch.zeros((2, 0)),
         prompts=("",) * 2,
     )
     torch.testing.assert_close(probe(data), probe.head(probe.encoder(data), data))

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from st2llm.encode.field import FieldShape
-from st2llm.encode.point_batch import PointScaler
+from st2llm.encode.point_scaler import PointScaler
 from st2llm.encode.scaler import FieldScaler
 from st2llm.encode.sequence import SequenceShape
 from st2llm.tasks import Task

@@ -13,15 +13,14 @@ from torch import Tensor
 from st2llm.align.sequence_head import NOISE_SIZE, GapMixture, NextEventDistribution
 from st2llm.encode.point_batch import (
     PointBatch,
-    PointScaler,
     PointSequence,
     fit_point_scaler,
     local_coordinates,
     log_gap,
     points_from_sample,
     stack_points,
-    typical_step,
 )
+from st2llm.encode.point_scaler import PointScaler, typical_step
 from st2llm.encode.sequence import SequenceShape
 from st2llm.encode.trajectory_batch import (
     POINT_FEATURES,
@@ -125,7 +124,7 @@ class SequencePreprocessor:
         if isinstance(outputs, NextEventDistribution):
             return [self._next_event(sample, outputs, row) for row, sample in enumerate(samples)]
         rows = outputs.cpu().numpy().astype(np.float64)
-        if self.shape.task in ("next-place", "classify"):
+        if self.shape.task in ("next-place", "classify", "next-mark"):
             return predictions_from_log_probs(samples, rows)
         if self.shape.task == "track":
             paths = [row[-len(s.time) :] for s, row in zip(samples, rows, strict=True)]
@@ -237,7 +236,7 @@ def fit_sequence_preprocessor(
     (`encode.trajectory_batch`), as recovery always does.
     """
     check_training_windows(train, "A preprocessor")
-    task = train[0].task
+    task = trained_task(train[0])
     if skip != "none" and (task != "next-place" or skip not in SKIPS):
         known = ("none", *SKIPS) if task == "next-place" else ("none",)
         raise ConfigError(f"{task} has no skip {skip!r}. {nearest(skip, known)}")
@@ -264,8 +263,28 @@ def fit_sequence_preprocessor(
         channels=channels,
         gaps=gaps,
         metres=scaler.metres,
+        query=2 * len(scaler.query.at),
     )
     return SequencePreprocessor(scaler, shape, rule, template, points + 1 if slots is None else slots)
+
+
+def trained_task(sample: Sample) -> str:
+    """The task of an arm for a sequence: of the next event, next-event (its gap, perhaps its location) or next-mark.
+
+    Raises ConfigError where something else of the next event is asked for.
+    """
+    if sample.task != "next-event":
+        return sample.task
+    asked = {sample.side.channels[i] for i in sample.wanted_channels}
+    if asked == {"mark"}:
+        return "next-mark"
+    if asked in ({"gap_h"}, {"gap_h", "x", "y"}):
+        return "next-event"
+    raise ConfigError(
+        f"A trained arm predicts the gap of the next event ([gap_h]), its gap and location ([gap_h, x, y]) or its mark "
+        f"([mark]), but the task asks for [{', '.join(sorted(asked))}]. Change `asked`, or take rules, readers of "
+        f"texts (`text_features`) and text arms, which predict every channel."
+    )
 
 
 def _fit_paths(

@@ -1,5 +1,6 @@
 """Arms of sequences answer as any predictor does: whole rankings, densities and draws, without the truth."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from support import five_kinds
 
 from st2llm import tasks
 from st2llm.config.model import EncoderSettings
+from st2llm.config.training import PretrainRecipe
 from st2llm.data.windows import split
 from st2llm.errors import ConfigError
 from st2llm.metrics import path_scores
@@ -19,6 +21,7 @@ from st2llm.model.objectives.supervised import Likelihood
 from st2llm.model.pretraining import SequencePretrainingModel
 from st2llm.predict.arm import predict_in_batches
 from st2llm.predict.baselines import fit_baseline
+from st2llm.predict.checkpoint_config import checkpoint_config, restore_preprocessor
 from st2llm.predict.preprocess.sequence import KEPT_DRAWS, fit_sequence_preprocessor
 from st2llm.train.loop.budget import Budget
 from st2llm.train.loop.trainer import fit
@@ -216,3 +219,57 @@ def test_diffusion_draws_the_hidden_places_of_a_path():
 def test_points_of_a_path_are_hidden_at_random_or_in_a_span():
     with pytest.raises(ConfigError, match="random, span, future, but the policy is 'tube'"):
         MaskedTrajectories(policies=("tube",))
+
+
+def strikes(count=120, *, known=("speed",)):
+    """Events whose mark is told by their speed; every tenth speed is missing, and the mark of those is 'theft'."""
+    rng = np.random.default_rng(0)
+    speed = rng.normal(100.0, 30.0, count)
+    mark = (speed > 100.0).astype(np.int64)
+    speed[::10], mark[::10] = np.nan, 0
+    return replace(five_kinds.events(count), mark=mark, attributes={"speed": speed}, known=known)
+
+
+def test_an_arm_learns_the_mark_of_the_next_event_from_what_is_known_of_it():
+    parts = split(strikes(), tasks.next_event(3, asked=("mark",)))
+    train, test = list(parts.train), list(parts.test)
+    preprocessor = fit_sequence_preprocessor(parts.train, skip="none", points=3)
+    arm, data = arm_of(preprocessor), preprocessor.collate(train, with_instructions=False)
+    fit(arm, data, data, Budget(150, 32, 3e-3), objective=Likelihood(), seed=0)
+    got = predict_in_batches(
+        arm, preprocessor, [s.without_truth() for s in test], batch_size=16, with_instructions=False
+    )
+    at = test[0].side.channels.index("mark")
+    right = [a.value[-1, 0, at] == s.truth[-1, 0, at] for a, s in zip(got, test, strict=True)]
+    assert np.mean(right) > 0.9
+    assert all(a.ranking and sum(a.probabilities) == pytest.approx(1) for a in got)
+
+
+def test_a_checkpoint_keeps_how_the_known_numbers_of_an_event_are_standardised():
+    parts = split(strikes(), tasks.next_event(3, asked=("mark",)))
+    fitted = fit_sequence_preprocessor(parts.train, skip="none", points=3)
+    recipe = PretrainRecipe.model_validate(
+        {"id": "marks", "data": "d", "task": {"next-event": {"history": 3, "asked": ["mark"]}}}
+        | {"encoder": {"d_st": 16, "layers": 1}, "objectives": {"likelihood": {}}, "budget": {"steps": 1}}
+    )
+    config = checkpoint_config(recipe, fitted, fitted.shape, parts.train[0])
+    kept = json.loads(json.dumps([config, fitted.scaler_state()]))
+    restored, shape = restore_preprocessor(recipe, *kept, slots=None)
+    assert shape == fitted.shape
+    query = [of.collate(list(parts.test), with_instructions=False).query for of in (restored, fitted)]
+    torch.testing.assert_close(*query)
+    assert query[0].std() > 0.3
+
+
+def test_an_arm_is_not_told_what_is_hidden_of_the_next_event():
+    parts = split(strikes(known=()), tasks.next_event(3, asked=("mark",)))
+    preprocessor = fit_sequence_preprocessor(parts.train, skip="none", points=3)
+    assert preprocessor.shape.query == 0
+    assert preprocessor.collate(list(parts.train), with_instructions=False).query.shape[1] == 0
+
+
+@pytest.mark.parametrize("asked", [("x", "y"), ("magnitude",), ("gap_h", "mark"), ("gap_h", "x")])
+def test_what_a_trained_arm_cannot_predict_of_the_next_event_is_refused(asked):
+    parts = split(five_kinds.events(60), tasks.next_event(3, asked=asked))
+    with pytest.raises(ConfigError, match=r"asks for \[" + ", ".join(sorted(asked))):
+        fit_sequence_preprocessor(parts.train, skip="none", points=3)
