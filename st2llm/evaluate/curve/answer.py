@@ -89,8 +89,21 @@ def _doubt(pair: Pair) -> str:
 
 
 def _group_sentence(rows: Sequence[CurveRow], label: str) -> str:
-    """At how many points the best of one group is better than the best of the other, and the largest gain and loss."""
-    found = [(row, row.gain_group) for row in rows if row.gain_group is not None]
+    """At how many points the best of one group is better than the best of the other, and the largest gain and loss.
+
+    Points where both are still at the forecast that they start from say nothing, and are left out.
+    """
+    every = [(row, row.gain_group) for row in rows if row.gain_group is not None]
+    stuck = {(tuple(row.at.values()), row.predictor) for row in rows if row.training_state == "stuck"}
+    found = [
+        (row, gain)
+        for row, gain in every
+        if not {(tuple(row.at.values()), name) for name in (row.predictor, gain.vs)} <= stuck
+    ]
+    unmoved = f"{label}: not told at {len(every) - len(found)} of {len(every)} points, where both arms that are compared "
+    unmoved += "end at the forecast that they start from (train them longer: `budget.steps`)"
+    if not found:
+        return f"{unmoved}."
     better = sum(1 for _, gain in found if _excludes_zero(gain) and gain.value > 0)
     worse = sum(1 for _, gain in found if _excludes_zero(gain) and gain.value < 0)
     relative = not is_higher_better(rows[0].metric)
@@ -100,7 +113,7 @@ def _group_sentence(rows: Sequence[CurveRow], label: str) -> str:
         f"{', '.join(str(value) for value in row.at.values())})"
         for row, gain in ends
     ]
-    return (
+    return (f"{unmoved}. " if len(found) < len(every) else "") + (
         f"{label}: better at {better} of {len(found)} points and worse at {worse}, by 95 % intervals; gains from "
         f"{told[0]} to {told[1]}."
     )

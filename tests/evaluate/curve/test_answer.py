@@ -1,9 +1,11 @@
 """The sentences of an answer, from pairs that are made by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from st2llm.config.predictors import GroupSettings
 from st2llm.evaluate.curve.answer import answer
 from st2llm.evaluate.curve.crossing import Crossing
 from st2llm.evaluate.curve.pairs import Pair
@@ -99,3 +101,22 @@ def test_under_drift_the_least_loss_stands_first():
         "At shift.strength 1, gains over the same predictor without drift, the least loss first, are b"
     )
     assert "−10.0 % [−15.0, −5.0]; a (native) −30.0 %" in text
+
+
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        (("stuck", "stuck"), "mixed: not told at 2 of 2 points, where both arms that are compared end at"),
+        (("stuck", "converged"), "mixed: not told at 1 of 2 points"),
+        (("converged", "converged"), "mixed: better at 2 of 2 points and worse at 0"),
+    ],
+)
+def test_arms_that_never_left_their_start_are_no_answer(states, says):
+    """Caught: "gains from 0.0 % [0.0, 0.0] to 0.0 %" of arms that all predict the base forecast."""
+    rows = []
+    for share, state in zip((0.1, 1.0), states, strict=True):
+        mixed = replace(row("mixed", share, "primitive"), gain_group=gain(2.0, 1.0), training_state=state)
+        rows += [mixed, replace(row("other", share, "primitive"), training_state=state)]
+    told = answer(rows, [], GroupSettings(label="mixed", of=["mixed"], over=["other"]))
+    assert told.startswith(says)
+    assert ("better at 1 of 1 points" in told) == (states[0] != states[1])
