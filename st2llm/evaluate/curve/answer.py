@@ -100,8 +100,10 @@ def _group_sentence(rows: Sequence[CurveRow], label: str) -> str:
         for row, gain in every
         if not {(tuple(row.at.values()), name) for name in (row.predictor, gain.vs)} <= stuck
     ]
-    unmoved = f"{label}: not told at {len(every) - len(found)} of {len(every)} points, where both arms that are compared "
-    unmoved += "end at the forecast that they start from (train them longer: `budget.steps`)"
+    unmoved = (
+        f"{label}: not told at {len(every) - len(found)} of {len(every)} points, where both arms that are compared end "
+        f"at the forecast that they start from (train them longer: `budget.steps`)"
+    )
     if not found:
         return f"{unmoved}."
     better = sum(1 for _, gain in found if _excludes_zero(gain) and gain.value > 0)
