@@ -1,7 +1,6 @@
 """`st2llm data instruct`: instruction sets in shards, which worker processes write and a killed run resumes."""
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,10 +21,8 @@ from st2llm.data import load_data
 from st2llm.data.windows.coverage import container_provenance
 from st2llm.data.windows.fitted_on import INSTRUCTION_MANIFEST, fitted_on_parts
 from st2llm.errors import ConfigError, DataError
-from st2llm.evaluate.run_folder.reading import read_json
-from st2llm.evaluate.run_folder.store import write_json
-from st2llm.files import exclusive, remove_temporary, write_atomically
-from st2llm.processes import map_jobs
+from st2llm.evaluate.run_folder.shard_folder import ShardFolder
+from st2llm.files import exclusive, write_atomically
 from st2llm.types import Container, first_object
 
 MANIFEST = INSTRUCTION_MANIFEST
@@ -87,8 +84,8 @@ class _ShardWriter:
     def path(self, shard: int) -> Path:
         return self.out / f"{self.request.part}-{shard:05d}-of-{self.shards:05d}.parquet"
 
-    def write(self, shard: int) -> int:
-        """Writes a shard and returns its number of rows."""
+    def write(self, shard: int) -> None:
+        """Writes a shard."""
         first = shard * self.request.shard
         span = range(first, min(first + self.request.shard, self.total))
         rows = [
@@ -98,10 +95,9 @@ class _ShardWriter:
         ]
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         write_atomically(self.path(shard), lambda file: pq.write_table(table, file, compression="zstd"))
-        return len(rows)
 
 
-def _open_writer(request: InstructionRequest, out: Path) -> Callable[[int], int]:
+def _open_writer(request: InstructionRequest, out: Path) -> Callable[[int], None]:
     """In a worker process: the function that writes a shard."""
     data = load_data(request.data)
     return _ShardWriter(request, out, data, instruction_sources(request, data)).write
@@ -116,15 +112,12 @@ def _write(
 ) -> InstructionSummary:
     data = load_data(request.data)
     writer = _ShardWriter(request, out, data, instruction_sources(request, data))
-    _claim(request, out, data, writer.sources, resume=resume)
+    folder = ShardFolder(out, MANIFEST, "an instruction set")
+    folder.claim(_plan(request, data, writer.sources), resume=resume)
     paths = [writer.path(shard) for shard in range(writer.shards)]
-    missing = [shard for shard, path in enumerate(paths) if not path.is_file()]
-    kept, rows = len(paths) - len(missing), sum(pq.read_metadata(p).num_rows for p in paths if p.is_file())
     opened = partial(_open_writer, request, out) if workers > 1 else lambda: writer.write
-    for finished, (_, count) in enumerate(map_jobs(opened, missing, workers), start=kept + 1):
-        rows += count
-        if on_shard is not None:
-            on_shard(finished, len(paths))
+    kept = folder.write_missing(paths, opened, workers, on_shard)
+    rows = sum(pq.read_metadata(path).num_rows for path in paths)
     if not rows:
         raise DataError(
             f"{first_object(data).name}: none of {writer.total} rows has a true answer. Take another --task, or data "
@@ -133,39 +126,8 @@ def _write(
     left_out = writer.total - rows
     samples = itertools.chain.from_iterable(source.part for source in writer.sources)
     covers = fitted_on_parts({request.part: samples}, container_provenance(data)).to_json()
-    done = {"rows": rows, "left_out": left_out, "covers": covers, "done": True}
-    write_json(out / MANIFEST, read_json(out / MANIFEST) | done)
+    folder.finish({"rows": rows, "left_out": left_out, "covers": covers})
     return InstructionSummary(out, rows, left_out, len(paths), kept)
-
-
-def _claim(
-    request: InstructionRequest,
-    out: Path,
-    data: Container,
-    sources: Sequence[InstructionSource],
-    *,
-    resume: bool,
-) -> None:
-    """Claims the folder for this set. Raises ConfigError where it holds another one."""
-    plan = json.loads(json.dumps(_plan(request, data, sources)))
-    path = out / MANIFEST
-    if not path.is_file():
-        if out.is_dir() and any(out.glob("*.parquet")):
-            raise ConfigError(f"{out} holds parquet files of something else. Choose another --out.")
-        write_json(path, plan)
-        return
-    before = read_json(path)
-    if not resume:
-        raise ConfigError(
-            f"{out} already holds an instruction set. Go on with --resume, or choose another --out."
-        )
-    for key, value in plan.items():
-        if before.get(key) != value:
-            raise ConfigError(
-                f"{out} holds a set with another {key} ({_short(before.get(key))}, now {_short(value)}), so it cannot "
-                f"be resumed. Choose another --out, or undo the change."
-            )
-    remove_temporary(out)
 
 
 def _plan(
@@ -191,8 +153,3 @@ def _plan(
             for source in sources
         ],
     }
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 80 else f"{text[:77]}..."

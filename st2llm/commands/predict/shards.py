@@ -1,6 +1,5 @@
 """Predictions of all of the data in shards: by worker processes, in constant memory, resumed by shard after a kill."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +14,9 @@ from st2llm.commands.predict.table import prediction_table
 from st2llm.commands.predict.windows import ConsecutiveWindows, all_windows
 from st2llm.data import load_data
 from st2llm.errors import ConfigError
-from st2llm.evaluate.run_folder.reading import read_json
-from st2llm.evaluate.run_folder.store import write_json, write_predictions
-from st2llm.files import exclusive, remove_temporary
-from st2llm.processes import map_jobs
+from st2llm.evaluate.run_folder.shard_folder import ShardFolder
+from st2llm.evaluate.run_folder.store import write_predictions
+from st2llm.files import exclusive
 from st2llm.types import Container, Prompt, Sample, first_object
 
 MANIFEST = "predict.json"
@@ -151,39 +149,15 @@ def _write(
     on_shard: Callable[[int, int], None] | None,
 ) -> ShardSummary:
     predictor = open_shards(request, out)
-    _claim(predictor, resume=resume)
+    folder = ShardFolder(out, MANIFEST, "predictions")
+    folder.claim(_plan(predictor), resume=resume)
     paths = [predictor.path(shard) for shard in range(predictor.shards)]
-    missing = [shard for shard, path in enumerate(paths) if not path.is_file()]
     opened = partial(_open_writer, request, out, workers) if workers > 1 else lambda: predictor.write
-    for finished, _ in enumerate(map_jobs(opened, missing, workers), start=len(paths) - len(missing) + 1):
-        if on_shard is not None:
-            on_shard(finished, len(paths))
+    kept = folder.write_missing(paths, opened, workers, on_shard)
     rows = sum(pq.read_metadata(path).num_rows for path in paths)
     unread = sum(int(pq.read_table(path, columns=["unread"])["unread"].to_numpy().sum()) for path in paths)
-    write_json(out / MANIFEST, read_json(out / MANIFEST) | {"rows": rows, "unread": unread, "done": True})
-    return ShardSummary(out, rows, unread, len(paths), len(paths) - len(missing))
-
-
-def _claim(predictor: ShardPredictor, *, resume: bool) -> None:
-    """Claims the folder for these predictions. Raises ConfigError where it holds others."""
-    path, plan = predictor.out / MANIFEST, json.loads(json.dumps(_plan(predictor)))
-    if not path.is_file():
-        if any(predictor.out.glob("*.parquet")):
-            raise ConfigError(f"{predictor.out} holds parquet files of something else. Choose another --out.")
-        write_json(path, plan)
-        return
-    if not resume:
-        raise ConfigError(
-            f"{predictor.out} already holds predictions. Go on with --resume, or choose another --out."
-        )
-    before = read_json(path)
-    for key, value in plan.items():
-        if before.get(key) != value:
-            raise ConfigError(
-                f"{predictor.out} holds predictions with another {key} ({before.get(key)!r}, now {value!r}), so they "
-                f"cannot be resumed. Choose another --out, or undo the change."
-            )
-    remove_temporary(predictor.out)
+    folder.finish({"rows": rows, "unread": unread})
+    return ShardSummary(out, rows, unread, len(paths), kept)
 
 
 def _plan(predictor: ShardPredictor) -> dict[str, Any]:
