@@ -1,12 +1,16 @@
 """Commands that check what a result rests on: audit and probe-memory."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from st2llm.cli.options import AsJson, Data, example
 from st2llm.cli.terminal import print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from st2llm.evaluate.audit.ranking import RunAudit
+    from st2llm.evaluate.audit.report import Audit
 
 app = typer.Typer()
 
@@ -75,16 +79,7 @@ def audit(
     claimed = parse_claims(claims or [], rival)
     print_note("Scoring under each protocol, and fitting the rules ...")
     result = audit_file(predictions, data, task, AuditSettings(units, timezone, stride), claimed)
-    page = None if out is None else result.write(out)
-    if as_json:
-        print_json(result.to_json())
-        return
-    typer.echo("\n".join(result.sentences()) + "\n")
-    print_table(HEADER, result.rows())
-    typer.echo()
-    print_table(RULES_HEADER, result.rule_rows())
-    if page is not None:
-        typer.echo(f"Report: {page}")
+    _print_audit(result, {HEADER: result.rows(), RULES_HEADER: result.rule_rows()}, out, as_json=as_json)
 
 
 def _print_ranking(run: Path, out: Path | None, *, as_json: bool) -> None:
@@ -94,12 +89,25 @@ def _print_ranking(run: Path, out: Path | None, *, as_json: bool) -> None:
     if run.is_file():
         raise typer.BadParameter("Name what the predictions of a file are of: --data NAME.")
     result = audit_run(run)
+    _print_audit(result, {HEADER: result.rows()}, out, as_json=as_json)
+
+
+def _print_audit(
+    result: "Audit | RunAudit",
+    tables: dict[tuple[str, ...], list[tuple[str, ...]]],
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Writes a result into the folder `out` where there is one, and prints its sentences and its tables by header."""
     page = None if out is None else result.write(out)
     if as_json:
         print_json(result.to_json())
         return
-    typer.echo("\n".join(result.sentences()) + "\n")
-    print_table(HEADER, result.rows())
+    typer.echo("\n".join(result.sentences()))
+    for header, rows in tables.items():
+        typer.echo()
+        print_table(header, rows)
     if page is not None:
         typer.echo(f"Report: {page}")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from st2llm.cli.options import Changes, DryRun, SuiteName, example
+from st2llm.cli.options import Changes, DryRun, Limit, ResumeOut, SuiteData, SuiteLlm, SuiteName, example
 from st2llm.cli.terminal import is_quiet, print_note, print_rich, print_table
 
 if TYPE_CHECKING:
@@ -20,31 +20,14 @@ app = typer.Typer()
 @app.command(epilog=example("st2llm compare evaluation/suites/demo.yaml --out runs/demo --resume"))
 def compare(
     suite: SuiteName,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data", metavar="NAME|CARD", help="Replace the data set of a suite with a single data set."
-        ),
-    ] = None,
-    llm: Annotated[
-        str | None,
-        typer.Option(
-            "--llm",
-            metavar="NAME",
-            help="Replace the language model: smollm2-135m, a Hugging Face id, a folder, a GGUF file, random:<name> "
-            "or openai:<base_url>#<model>.",
-        ),
-    ] = None,
+    data: SuiteData = None,
+    llm: SuiteLlm = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="The folder of the run; default runs/<suite id>."),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N test windows.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out; finished arms are kept.")
-    ] = False,
+    limit: Limit = None,
+    resume: ResumeOut = False,
     changes: Changes = None,
     seeds: Annotated[
         str | None,
@@ -260,9 +243,7 @@ def calibrate(
             "--out", metavar="DIR", help="The folder of the results; default runs/calibrate-<suite id>."
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the training runs in --out; finished ones are kept.")
-    ] = False,
+    resume: ResumeOut = False,
 ) -> None:
     """Measure how often the gains of a suite are false or missed: coverage, false verdicts and power."""
     from st2llm.evaluate.calibration.calibrate import CalibrationSettings

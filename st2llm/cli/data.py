@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from st2llm.cli.completion import complete_data
-from st2llm.cli.options import AsJson, DataName, Llm, Workers, example
+from st2llm.cli.options import AsJson, DataName, Llm, ResumeOut, Workers, example
 from st2llm.cli.terminal import print_json, print_note, print_table, shard_progress
 
 if TYPE_CHECKING:
@@ -141,9 +141,7 @@ def data_instruct(
         typer.Option("--budget", metavar="TOKENS", help="Truncate prompts to at most this many tokens."),
     ] = None,
     llm: Llm = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the set in --out; finished shards are kept.")
-    ] = False,
+    resume: ResumeOut = False,
     workers: Workers = 1,
 ) -> None:
     """Write prompts with their true answers as a Hugging Face data set for instruction tuning."""

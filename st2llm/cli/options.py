@@ -21,6 +21,32 @@ SuiteName = Annotated[
         autocompletion=complete_suite,
     ),
 ]
+SuiteData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|CARD",
+        help="Replace the data set of a suite with a single data set.",
+        autocompletion=complete_data,
+    ),
+]
+SuiteLlm = Annotated[
+    str | None,
+    typer.Option(
+        "--llm",
+        metavar="NAME",
+        help="Replace the language model: smollm2-135m, a Hugging Face id, a folder, a GGUF file, random:<name> "
+        "or openai:<base_url>#<model>.",
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N test windows.")]
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="Run the quick form of the suite; its report says what it cannot show."),
+]
+ResumeOut = Annotated[
+    bool, typer.Option("--resume", help="Continue what is in --out; finished parts of it are kept.")
+]
 Workers = Annotated[
     int,
     typer.Option(

@@ -1,12 +1,17 @@
 """One suite run several times: with several models (`ladder`), values of a setting (`curve`), or drift (`shift`)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from st2llm.cli.options import Changes, SuiteName, example
+from st2llm.cli.options import Changes, Limit, Quick, ResumeOut, SuiteData, SuiteLlm, SuiteName, example
 from st2llm.cli.terminal import is_quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from st2llm.evaluate.curve.report import CurveReport
 
 app = typer.Typer()
 
@@ -27,19 +32,13 @@ def ladder(
             "openai:<base_url>#<model>.",
         ),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="NAME|CARD", help="Replace the data set of the suite.")
-    ] = None,
+    data: SuiteData = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="The folder of the ladder; default runs/ladder-<suite>."),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Use at most N test windows.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the ladder in --out; finished arms are kept.")
-    ] = False,
+    limit: Limit = None,
+    resume: ResumeOut = False,
     changes: Changes = None,
 ) -> None:
     """Run a suite with several language models, and draw gain against parameters; rules are run once."""
@@ -62,23 +61,14 @@ def ladder(
 @app.command(epilog=example("st2llm curve data-efficiency-graph --quick --out runs/curve"))
 def curve(
     suite: SuiteName,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="NAME|CARD", help="Replace the data set of the suite.")
-    ] = None,
-    llm: Annotated[
-        str | None, typer.Option("--llm", metavar="NAME", help="Replace the language model of the suite.")
-    ] = None,
+    data: SuiteData = None,
+    llm: SuiteLlm = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="The folder of the curve; default runs/curve-<suite>."),
     ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Run the quick form of the suite; its report says what it cannot show."),
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the curve in --out; finished arms are kept.")
-    ] = False,
+    quick: Quick = False,
+    resume: ResumeOut = False,
     changes: Changes = None,
 ) -> None:
     """Run a suite for each value of a setting, and draw error and gains; the report begins with an answer."""
@@ -88,12 +78,9 @@ def curve(
 
     overrides = Overrides(data=data, llm=llm, settings=parse_overrides(changes or []))
     folder = out or Path("runs") / f"curve-{Path(suite).stem}"
-    for report in run(
-        suite, out=folder, overrides=overrides, quick=quick, resume=resume, progress=not is_quiet()
-    ):
-        for line in report.answers:
-            typer.echo(line)
-        typer.echo(f"Report: {report.page}")
+    _print_answers(
+        run(suite, out=folder, overrides=overrides, quick=quick, resume=resume, progress=not is_quiet())
+    )
 
 
 @app.command(
@@ -118,17 +105,13 @@ def shift(
             "Default: that of the suite's `shift`.",
         ),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="NAME|CARD", help="Replace the data set of the suite.")
-    ] = None,
+    data: SuiteData = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="The folder of the curve; default runs/shift-<suite>."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Run the quick form of the suite.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the curve in --out; finished arms are kept.")
-    ] = False,
+    quick: Quick = False,
+    resume: ResumeOut = False,
     changes: Changes = None,
 ) -> None:
     """Run a suite with drift of several strengths in its test windows, and report what each predictor keeps."""
@@ -142,9 +125,13 @@ def shift(
     settings = strength_settings([*map(str, strength), *context.args], kind or [])
     overrides = Overrides(data=data, settings={**settings, **parse_overrides(changes or [])})
     folder = out or Path("runs") / f"shift-{Path(suite).stem}"
-    for report in run(
-        suite, out=folder, overrides=overrides, quick=quick, resume=resume, progress=not is_quiet()
-    ):
+    _print_answers(
+        run(suite, out=folder, overrides=overrides, quick=quick, resume=resume, progress=not is_quiet())
+    )
+
+
+def _print_answers(reports: "Iterable[CurveReport]") -> None:
+    for report in reports:
         for line in report.answers:
             typer.echo(line)
         typer.echo(f"Report: {report.page}")

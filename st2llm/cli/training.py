@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from st2llm.cli.options import Changes, ConfigName, Data, DryRun, Llm, Resume, RunFolder, Workers, example
+from st2llm.cli.options import (
+    Changes,
+    ConfigName,
+    Data,
+    DryRun,
+    Llm,
+    Resume,
+    ResumeOut,
+    RunFolder,
+    Workers,
+    example,
+)
 from st2llm.cli.terminal import is_quiet, print_note, print_table, shard_progress
 from st2llm.errors import ConfigError
 
@@ -172,9 +183,7 @@ def predict(
             "--shard", metavar="N", min=1, help="Write the folder --out, N samples to a parquet file."
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the folder --out; finished shards are kept.")
-    ] = False,
+    resume: ResumeOut = False,
     workers: Workers = 1,
     concurrency: Annotated[
         int, typer.Option("--concurrency", metavar="N", min=1, help="Requests in flight at each server.")
