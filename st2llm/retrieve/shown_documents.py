@@ -1,16 +1,15 @@
 """Which documents of a sample a predictor is shown: its own, the newest or most relevant of them, others, or none."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64
 
 from st2llm.features.text import load as load_sentence_encoder
 from st2llm.retrieve.documents import SentenceEncoder, default_query, unit_vectors
-from st2llm.types import Document, Sample, SampleSequence
+from st2llm.types import Document, Sample, SampleSequence, SampleView
 
 Choice = Literal["visible", "shuffled", "none"]
 
@@ -50,43 +49,26 @@ class ShownDocuments:
         return documents if self.newest is None else _newest(documents, self.newest)
 
 
-@dataclass(frozen=True)
-class ShownSamples:
+@dataclass(frozen=True, eq=False)
+class ShownSamples(SampleView):
     """The samples of a part, each with the documents that are shown of its partner, which is itself or another one."""
 
-    samples: SampleSequence
+    source: SampleSequence
     partners: SampleSequence
     shown: ShownDocuments
 
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "ShownSamples": ...
-
-    def __getitem__(self, index: int | slice) -> "Sample | ShownSamples":
-        if isinstance(index, slice):
-            return self.select(range(len(self))[index])
-        sample = self.samples[index]
-        partner = self.partners[index] if self.shown.choice == "shuffled" else sample
+    def sample(self, position: int) -> Sample:
+        sample = self.source[position]
+        partner = self.partners[position] if self.shown.choice == "shuffled" else sample
         return replace(sample, side=replace(sample.side, documents=self.shown.chosen(partner)))
-
-    def indices(self) -> Int64[np.ndarray, " window"]:
-        return self.samples.indices()
 
     def select(self, positions: Iterable[int]) -> "ShownSamples":
         chosen = list(positions)
-        return replace(self, samples=self.samples.select(chosen), partners=self.partners.select(chosen))
+        return replace(self, source=self.source.select(chosen), partners=self.partners.select(chosen))
 
     @property
     def sha256(self) -> str:
-        return self.samples.sha256
+        return self.source.sha256
 
 
 def most_relevant(sample: Sample, count: int, encoder: SentenceEncoder) -> tuple[Document, ...]:

@@ -59,6 +59,7 @@ from st2llm.types.space import NO_EDGES, Edges, Layout, place_ids, slug
 from st2llm.types.windows import (
     HeldOutWindows,
     SampleSequence,
+    SampleView,
     TrainingWindows,
     ValidationWindows,
     check_training_windows,
@@ -106,6 +107,7 @@ __all__ = [
     "Ranking",
     "Sample",
     "SampleSequence",
+    "SampleView",
     "Scientific",
     "Scorer",
     "SensorGraph",

@@ -1,6 +1,7 @@
 """The samples of each part of a split, as types of their own: code that fits accepts training windows alone."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, Protocol, TypeVar, cast, overload, runtime_checkable
 
@@ -83,6 +84,7 @@ class _Part(Displayed):
 
 
 OnePart = TypeVar("OnePart", bound=_Part)
+View = TypeVar("View", bound="SampleView")
 
 
 class _Windows(_Part, Sequence[Sample]):
@@ -160,43 +162,56 @@ def check_validation_windows(validation: object, chosen: str) -> None:
     )
 
 
-class _CachedSamples(Sequence[Sample]):
-    """Samples that are made on first access and then kept."""
+class SampleView(ABC, Sequence[Sample]):
+    """Samples that are made of those of `source`, one by one on access."""
 
-    def __init__(self, samples: SampleSequence) -> None:
-        self._samples = samples
-        self._made: dict[int, Sample] = {}
+    source: SampleSequence
+
+    @abstractmethod
+    def sample(self, position: int) -> Sample:
+        """The sample at a position from 0."""
+
+    @abstractmethod
+    def select(self: View, positions: Iterable[int]) -> View:
+        """The samples at these positions, in this order. Raises IndexError for a position out of range."""
 
     def __len__(self) -> int:
-        return len(self._samples)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[position] for position in range(len(self)))
+        return len(self.source)
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "_CachedSamples": ...
+    def __getitem__(self: View, index: slice) -> View: ...
 
-    def __getitem__(self, index: int | slice) -> "Sample | _CachedSamples":
-        if isinstance(index, slice):
-            return self.select(range(len(self))[index])
-        position = range(len(self))[index]
-        if position not in self._made:
-            self._made[position] = self._samples[position]
-        return self._made[position]
+    def __getitem__(self: View, index: int | slice) -> Sample | View:
+        at = range(len(self))[index]
+        return self.sample(at) if isinstance(at, int) else self.select(at)
 
     def indices(self) -> Int64[np.ndarray, " window"]:
-        return self._samples.indices()
+        """Where each sample starts, as in the source."""
+        return self.source.indices()
+
+
+class _CachedSamples(SampleView):
+    """Samples that are made on first access and then kept."""
+
+    def __init__(self, samples: SampleSequence) -> None:
+        self.source = samples
+        self._made: dict[int, Sample] = {}
+
+    def sample(self, position: int) -> Sample:
+        if position not in self._made:
+            self._made[position] = self.source[position]
+        return self._made[position]
 
     def select(self, positions: Iterable[int]) -> "_CachedSamples":
         chosen = list(positions)
-        selected = _CachedSamples(self._samples.select(chosen))
+        selected = _CachedSamples(self.source.select(chosen))
         kept = (self._made.get(range(len(self))[position]) for position in chosen)
         selected._made = {new: sample for new, sample in enumerate(kept) if sample is not None}
         return selected
 
     @property
     def sha256(self) -> str:
-        return self._samples.sha256
+        return self.source.sha256

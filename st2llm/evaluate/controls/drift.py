@@ -1,13 +1,12 @@
 """Drift of known strength that is injected into the test part of graphs and grids."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
-from typing import overload
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
 from st2llm.config.curve import DriftKind, ShiftSettings
 from st2llm.config.suite import Suite
@@ -16,7 +15,7 @@ from st2llm.data.windows.field import boundaries
 from st2llm.data.windows.splits import Splits
 from st2llm.errors import ConfigError, DataError
 from st2llm.tasks import Task
-from st2llm.types import Container, Grid, Sample, SampleSequence, SensorGraph
+from st2llm.types import Container, Grid, Sample, SampleSequence, SampleView, SensorGraph
 
 _DAY_S = 86_400
 _DAYS_OF_WEEK = 7
@@ -122,37 +121,23 @@ def _with_other_courses(
     return np.asarray(mean + safe * mixed, dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class DriftedWindows:
-    """Test windows with drift. plain, moved: the same windows of the data as they are, and of the drifted ones.
+@dataclass(frozen=True, eq=False)
+class DriftedWindows(SampleView):
+    """Test windows with drift. source, moved: the same windows of the data as they are, and of the drifted ones.
 
     targets: the channels that drift.
     """
 
-    plain: SampleSequence
+    source: SampleSequence
     moved: SampleSequence
     settings: ShiftSettings
     targets: Bool[np.ndarray, " channel"]
 
-    def __len__(self) -> int:
-        return len(self.plain)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "DriftedWindows": ...
-
-    def __getitem__(self, index: int | slice) -> "Sample | DriftedWindows":
-        if isinstance(index, slice):
-            return replace(self, plain=self.plain[index], moved=self.moved[index])
-        sample = self.plain[index]
+    def sample(self, position: int) -> Sample:
+        sample = self.source[position]
         if not self._is_shifted(sample):
             return sample
-        return _without_places(self.moved[index], self.settings, self.targets)
+        return _without_places(self.moved[position], self.settings, self.targets)
 
     def _is_shifted(self, sample: Sample) -> bool:
         after = self.settings.after
@@ -161,16 +146,13 @@ class DriftedWindows:
         start = after if after.tzinfo is not None else after.replace(tzinfo=UTC)
         return int(sample.time[sample.first_wanted_step]) >= start.timestamp()
 
-    def indices(self) -> Int64[np.ndarray, " window"]:
-        return self.plain.indices()
-
     def select(self, positions: Iterable[int]) -> "DriftedWindows":
         chosen = list(positions)
-        return replace(self, plain=self.plain.select(chosen), moved=self.moved.select(chosen))
+        return replace(self, source=self.source.select(chosen), moved=self.moved.select(chosen))
 
     @property
     def sha256(self) -> str:
-        identity = f"{self.plain.sha256} {self.settings.model_dump_json()}"
+        identity = f"{self.source.sha256} {self.settings.model_dump_json()}"
         return hashlib.sha256(identity.encode()).hexdigest()
 
 

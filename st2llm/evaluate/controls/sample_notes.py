@@ -1,18 +1,16 @@
 """Planted data: each sample has a level, a note that states it, and a truth that depends on it."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import overload
 
 import numpy as np
-from jaxtyping import Int64
 
 from st2llm.data.windows.splits import Splits
 from st2llm.evaluate.controls.effects import Effect
 from st2llm.evaluate.controls.notes import LEVELS, level_note
 from st2llm.predict.baselines import BaselinePredictor
-from st2llm.types import Prediction, Sample, SampleSequence, seed_from
+from st2llm.types import Prediction, Sample, SampleSequence, SampleView, seed_from
 
 
 @dataclass(frozen=True)
@@ -51,41 +49,24 @@ class Planting:
         return planted, self.effect.informed(sample, forecast, level, self.amount)
 
 
-@dataclass(frozen=True)
-class PlantedPart:
+@dataclass(frozen=True, eq=False)
+class PlantedPart(SampleView):
     """A part of a split whose samples are planted on access. name: train, validation or test."""
 
-    part: SampleSequence
+    source: SampleSequence
     name: str
     planting: Planting
 
-    def __len__(self) -> int:
-        return len(self.part)
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "PlantedPart": ...
-
-    def __getitem__(self, index: int | slice) -> "Sample | PlantedPart":
-        if isinstance(index, slice):
-            return replace(self, part=self.part[index])
-        return self.planting.plant(self.part[index], self.name)
-
-    def indices(self) -> Int64[np.ndarray, " window"]:
-        return self.part.indices()
+    def sample(self, position: int) -> Sample:
+        return self.planting.plant(self.source[position], self.name)
 
     def select(self, positions: Iterable[int]) -> "PlantedPart":
-        return replace(self, part=self.part.select(positions))
+        return replace(self, source=self.source.select(positions))
 
     @property
     def sha256(self) -> str:
         planting = self.planting
-        identity = f"{self.part.sha256} {self.name} {planting.rule.name} {planting.amount} {planting.seed}"
+        identity = f"{self.source.sha256} {self.name} {planting.rule.name} {planting.amount} {planting.seed}"
         if planting.common:
             identity += " common"
         return hashlib.sha256(identity.encode()).hexdigest()
