@@ -1,6 +1,7 @@
 """Writes a run folder. Each file is written atomically, so a killed run can be resumed."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -44,8 +45,9 @@ def write_predictions(path: Path, frame: pd.DataFrame, fitted_on: FittedOn) -> N
     write_atomically(path, lambda file: pq.write_table(table, file))
 
 
-_MAY_CHANGE = {"predictors", "title", "demo", "bootstrap", "curve", "quick"}
-"""Keys of a suite that may change before a run is resumed, because no finished arm depends on them."""
+_MAY_CHANGE = {"version", "predictors", "title", "demo", "bootstrap", "curve", "quick", "controls"}
+"""Keys of a suite that may change before a run is resumed, because no finished arm depends on them. Each control is a
+run of its own, which is checked likewise."""
 _SAME = ("data_sha256", "side_sha256", "split_sha256", "warmup_data_sha256", "init_from_sha256", "faults")
 """Keys of run.json that must be the same where a run is resumed."""
 _CARD_KEYS = ("config", "data_sha256", "split_sha256")
@@ -145,17 +147,21 @@ class RunStore:
         for key in _SAME:
             if key in before and before[key] != run.get(key):
                 raise self._mismatch(key, str(before[key])[:12], str(run.get(key))[:12])
-        self._check_language_model(before.get("llm") or {}, run.get("llm") or {})
+        self._check_section("llm", ("sha256", "config_sha256"), before, run)
+        self._check_section("planted", ("strength", "amount"), before, run)
         new = run["config"]
         for key in sorted((set(old) | set(new)) - _MAY_CHANGE):
             if old.get(key) != new.get(key):
                 raise self._mismatch(key, old.get(key), new.get(key))
 
-    def _check_language_model(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        """Raises ConfigError where the language model of the run has other weights or another config by now."""
-        for key in ("sha256", "config_sha256"):
-            if key in before and before[key] != now.get(key):
-                raise self._mismatch(f"llm.{key}", str(before[key])[:12], str(now.get(key))[:12])
+    def _check_section(
+        self, section: str, keys: Sequence[str], before: Mapping[str, Any], now: Mapping[str, Any]
+    ) -> None:
+        """Raises ConfigError where the language model, or what a control plants, is another one by now."""
+        old, new = before.get(section) or {}, now.get(section) or {}
+        for key in keys:
+            if key in old and not _is_same(old[key], new.get(key)):
+                raise self._mismatch(f"{section}.{key}", str(old[key])[:12], str(new.get(key))[:12])
 
     def mark_finished(self, time: str) -> None:
         """Records in run.json that every arm has finished, and when (ISO 8601), and removes its locks."""
@@ -259,3 +265,10 @@ def run_folders(folder: Path) -> list[Path]:
             f"{folder} holds no run.json, so it is not the folder of a comparison. Give the --out of `compare`."
         )
     return runs
+
+
+def _is_same(before: object, now: object) -> bool:
+    """Whether two values of run.json agree; numbers up to the rounding of another machine."""
+    if isinstance(before, float) and isinstance(now, float):
+        return math.isclose(before, now, rel_tol=1e-6)
+    return before == now

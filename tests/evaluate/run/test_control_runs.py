@@ -70,7 +70,10 @@ def test_the_note_is_all_that_is_added_to_the_usual_instruction(name):
 @pytest.mark.parametrize("suite", SUITES)
 def test_committed_suites_have_controls_with_every_part(suite):
     (found,) = load_suites(suite)
-    assert {"llm-random", "llm-frozen"} <= set(found.controls.predictors)
+    arms = {"llm-random", "llm-frozen"}
+    if not found.demo:
+        arms |= {"llm-random-lora", "llm-lora"}
+    assert arms <= set(found.controls.predictors)
     assert 0 in found.controls.strengths and max(found.controls.strengths) > 0
     assert control_runs.instruction_with_notes(found)
     names = {p.name for p in found.predictors}

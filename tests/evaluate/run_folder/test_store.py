@@ -116,6 +116,19 @@ def test_a_suite_whose_setting_for_all_arms_changed_cannot_be_resumed(tmp_path):
     assert read_json(tmp_path / "run.json") == RUN
 
 
+def test_a_run_goes_on_with_other_controls_and_a_control_only_with_what_it_planted(tmp_path):
+    RunStore(tmp_path).open(RUN)
+    RunStore(tmp_path).open({**RUN, "config": {**CONFIG, "version": 2, "controls": {"predictors": ["b"]}}})
+    assert read_json(tmp_path / "run.json")["config"]["controls"] == {"predictors": ["b"]}
+    control = RunStore(tmp_path / "controls/positive")
+    control.open({**RUN, "planted": {"strength": 0.4, "amount": 1.5, "rule": "mean"}})
+    control.open({**RUN, "planted": {"strength": 0.4, "amount": 1.5 + 1e-12, "rule": "mean"}})
+    with pytest.raises(ConfigError, match=r"another planted\.strength \(0\.4, now 0\.8\)"):
+        control.open({**RUN, "planted": {"strength": 0.8, "amount": 1.5}})
+    with pytest.raises(ConfigError, match=r"another planted\.amount"):
+        control.open({**RUN, "planted": {"strength": 0.4, "amount": 1.6}})
+
+
 @pytest.fixture
 def half_finished(tmp_path):
     """A run with one finished arm each of the predictors a and b."""
