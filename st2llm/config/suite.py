@@ -154,13 +154,12 @@ class Suite(Settings):
     def _check_faults(self) -> None:
         if self.faults is None:
             return
-        wrong = sorted(
-            {type_of(task) for task in self.task} & set(TASKS) - {"forecast", "impute", "interpolate"}
-        )
+        detecting = {"forecast", "impute", "interpolate", "krige"}
+        wrong = sorted({type_of(task) for task in self.task} & set(TASKS) - detecting)
         if self.kind != "graph" or wrong:
             raise ValueError(
-                f"faults are detected in the readings of a sensor graph, from residuals of forecast, impute or "
-                f"interpolate, but this suite asks for {', '.join(wrong or self.task)} of kind {self.kind}"
+                f"faults are detected in the readings of a sensor graph, from residuals of forecast, impute, "
+                f"interpolate or krige, but this suite asks for {', '.join(wrong or self.task)} of kind {self.kind}"
             )
         if text := [p.name for p in self.predictors if p.family == "text"]:
             raise ValueError(

@@ -82,12 +82,12 @@ def interpolate(length: int, every: int = 4, *, target: tuple[str, ...] = ()) ->
     return Interpolate(length, every, target)
 
 
-def krige(length: int, share: float = 0.25, *, target: tuple[str, ...] = ()) -> Krige:
+def krige(length: int, share: float = 0.25, *, history: int = 0, target: tuple[str, ...] = ()) -> Krige:
     """Kriging: in windows of `length` steps, all values of a share of the places are to be predicted.
 
-    target: see `forecast`.
+    history: steps at the beginning of the window in which these places are visible. target: see `forecast`.
     """
-    return Krige(length, share, target=target)
+    return Krige(length, share, target=target, history=history)
 
 
 def recover(length: int, span: int) -> Recover:

@@ -169,28 +169,36 @@ class Interpolate:
 
 @dataclass(frozen=True)
 class Krige:
-    """Kriging: a share of the nodes, at least one, is hidden over all steps of the window."""
+    """Kriging: a share of the nodes, at least one, is hidden over all steps of the window after the first `history`."""
 
     length: int
     share: float = 0.25
     seed: int = 0
     target: tuple[str, ...] = field(default=(), repr=False)
+    history: int = field(default=0, repr=False)
     type = "krige"
     context = 0
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "length")
+        _at_least(self, 0, "history")
         _a_share(self, "share")
+        if self.history >= self.length:
+            raise ConfigError(
+                f"krige.history must leave a step of krige.length to hide, but it is {self.history} of {self.length}. "
+                f"Set it in `task`."
+            )
 
     @property
     def name(self) -> str:
-        return f"krige-{self.length}-{self.share:g}{_of(self.target)}"
+        history = f"-after-{self.history}" if self.history else ""
+        return f"krige-{self.length}-{self.share:g}{history}{_of(self.target)}"
 
     def hidden(self, shape: Shape, key: str = "") -> Bool[np.ndarray, "time node channel"]:
         node = shape[1]
         count = min(max(1, round(self.share * node)), max(1, node - 1))
         mask = np.zeros(shape, dtype=bool)
-        mask[:, _rng(self.name, self.seed, key).permutation(node)[:count]] = True
+        mask[self.history :, _rng(self.name, self.seed, key).permutation(node)[:count]] = True
         return mask
 
 

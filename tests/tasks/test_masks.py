@@ -93,9 +93,17 @@ def test_a_task_of_chosen_channels_has_them_in_its_name_and_every_other_one_keep
 
 
 def _lengths(task):
-    return {
-        key: 12 if key != "horizon" else 3 for key in ("history", "horizon", "length") if key in vars(task)
-    }
+    return {key: getattr(task, key) for key in ("history", "horizon", "length") if key in vars(task)}
+
+
+def test_kriging_after_a_history_hides_places_from_then_on_and_has_a_name_of_its_own():
+    after = tasks.krige(12, history=8)
+    hidden = after.hidden((12, 4, 1), "a window")
+    assert not hidden[:8].any()
+    assert hidden[8:].all(axis=0).sum() == 1 and not hidden[8:, ~hidden[8:].any(axis=(0, 2))].any()
+    assert after.name == "krige-12-0.25-after-8" and "history" not in repr(tasks.krige(12))
+    with pytest.raises(ConfigError, match="must leave a step of krige.length to hide, but it is 12 of 12"):
+        tasks.krige(12, history=12)
 
 
 def test_the_rule_of_next_places_names_a_task_only_where_it_is_another_than_the_published_one():

@@ -139,6 +139,32 @@ def test_a_suite_says_who_finds_faults_and_its_thresholds_never_saw_one(tmp_path
 
 
 @pytest.mark.slow
+def test_by_kriging_every_reading_has_a_score_that_its_own_fault_does_not_hide(tmp_path):
+    card = tiny_suite.write_card(tmp_path / "data")
+    rules = [{"name": name, "family": "baseline"} for name in ("hour-of-week", "inverse-distance")]
+    arm = {"name": "none", "family": "primitive", "backbone": "none"}
+    path = faulty(
+        card, tmp_path, {"planted": 25, "training_windows": 20},
+        task={"krige": {"length": 48, "history": 24, "share": 0.34}}, split={"stride": 24},
+        predictors=[*rules, arm], encoder={"d_st": 8, "patch": 24, "layers": 1, "center_on": "slot"},
+        seeds=[0, 1], budget={"steps": 3, "batch": 4, "lr": [1e-3]},
+    )  # fmt: skip
+    report = compare(path, out=tmp_path / "run", progress=False)
+    tables = {p.stem: pd.read_parquet(p) for p in (tmp_path / "run" / "predictions").glob("*.parquet")}
+    town, faults = inject_faults(load_data(str(card)), 25)
+    asked = tables["none-0"]
+    assert set(asked["place"].unique()) == set(town.places)
+    assert asked["suspicion"].notna().all() and asked["valid"].all()
+    assert asked.groupby("sample", observed=True)["step"].max().max() == 23
+    zeros = asked[asked["fault"] == "zero"]
+    assert len(zeros) and (zeros["truth"] == 0).all() and (zeros["value"] > 1).all()
+    rows = {row["predictor"]: row for row in report.records if row["seed"] is None}
+    assert rows["hour-of-week"]["found"]["spike"] == 1.0
+    assert 0 < rows["none"]["metrics"]["auprc"]["value"] <= 1
+    assert "each place is left out in turn" in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.slow
 def test_documented_faults_are_looked_for_as_planted_ones_are(tmp_path, town):
     broken, faults = inject_faults(town, 10)
     rows = pd.DataFrame(

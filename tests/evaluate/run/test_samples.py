@@ -8,7 +8,8 @@ from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.splits import evenly_spaced
-from st2llm.evaluate.run.samples import subsample_places
+from st2llm.evaluate.run.samples import ask_for_all, leave_places_out, subsample_places
+from st2llm.tasks import krige
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +51,18 @@ def test_some_places_are_as_many_as_asked_the_same_for_a_sample_and_others_for_o
     for count in (None, 3, 9):
         assert subsample_places(windows[0], count) is not None
         assert subsample_places(windows[0], count).wanted_nodes == (0, 1, 2)
+
+
+def test_each_place_is_left_out_in_turn_from_its_own_readings_alone(town):
+    sample = split(town, krige(48, history=24), stride=24).test[0]
+    everything, copies = ask_for_all(sample, 24), leave_places_out(sample, 24)
+    assert len(copies) == len(sample.place)
+    for node, copy in enumerate(copies):
+        others = np.arange(len(sample.place)) != node
+        assert not copy.visible[24:, node].any() and not copy.wanted[:, others].any()
+        np.testing.assert_array_equal(copy.values[:24], everything.values[:24])
+        np.testing.assert_array_equal(copy.values[24:, others], everything.truth[24:, others])
+        np.testing.assert_array_equal(copy.truth[:, node], everything.truth[:, node])
+    assert not everything.visible[24:].any() and everything.wanted.sum() == sum(c.wanted.sum() for c in copies)
+    blank = copies[0].without_truth()  # a place without a reading is not left out
+    assert [copy.wanted[:, 0].any() for copy in leave_places_out(blank, 24)] == [False, False]

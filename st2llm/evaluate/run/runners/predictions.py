@@ -13,7 +13,7 @@ from st2llm.evaluate.run.cost import Cost
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.online import adapted
-from st2llm.evaluate.run.samples import without_truth
+from st2llm.evaluate.run.samples import ask_for_all, leave_places_out, without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.evaluate.scoring.anomaly import add_anomaly_scores
 from st2llm.evaluate.scoring.channels import selection_metric
@@ -22,6 +22,7 @@ from st2llm.evaluate.scoring.totals import score
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import fit_baseline
 from st2llm.predict.external.predictions_file import PredictionsFilePredictor
+from st2llm.tasks import Krige
 from st2llm.train.loop.meter import Meter
 from st2llm.types import Prediction, Sample, SensorGraph, TrainingWindows
 
@@ -79,14 +80,36 @@ class RuleRunner:
 def prediction_table(
     inputs: Inputs, predictor: Predictor, samples: Sequence[Sample], predictions: Sequence[Prediction]
 ) -> pd.DataFrame:
-    """Predictions beside the truth; where the suite is about faults, with the anomaly score of each reading."""
-    table = build_score_table(samples, predictions)
+    """Predictions beside the truth; where the suite is about faults, with the anomaly score of each reading.
+
+    Faults of kriging are detected by leaving out each place in turn, so that the table holds the readings of all.
+    """
     settings = inputs.suite.faults
     if settings is None or not isinstance(inputs.data, SensorGraph):
-        return table
+        return build_score_table(samples, predictions)
     windows = evenly_spaced(inputs.train, settings.training_windows)
-    training = build_score_table(windows, predictor.predict(without_truth(windows)))
+    if isinstance(inputs.task, Krige):
+        table, training = (
+            _leave_one_out_table(predictor, part, inputs.task.history) for part in (samples, windows)
+        )
+    else:
+        table = build_score_table(samples, predictions)
+        training = build_score_table(windows, predictor.predict(without_truth(windows)))
     return add_anomaly_scores(table, training, inputs.data, inputs.faults, settings.threshold_quantile)
+
+
+def _leave_one_out_table(predictor: Predictor, samples: Sequence[Sample], start: int) -> pd.DataFrame:
+    """The score table of all readings from step `start` on, each predicted from a window that hides its place alone."""
+    asked, predictions = [], []
+    for sample in samples:
+        copies = leave_places_out(sample, start)
+        value = np.full(sample.values.shape, np.nan)
+        for copy, prediction in zip(copies, predictor.predict(without_truth(copies)), strict=True):
+            if prediction.value is not None:
+                value[copy.wanted] = prediction.value[copy.wanted]
+        asked.append(ask_for_all(sample, start))
+        predictions.append(Prediction(value))
+    return build_score_table(asked, predictions)
 
 
 def validation_table(inputs: Inputs, predictor: Predictor) -> pd.DataFrame | None:

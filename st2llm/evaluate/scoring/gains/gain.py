@@ -191,12 +191,16 @@ def with_interval(gain: Gain, *, optimism_llm: float = 0.0, optimism_reference: 
 
 
 def _block_totals(frame: pd.DataFrame) -> BlockTotals:
-    """Totals by seed and block, blocks in the order of time; zero for a label that no sample of a block is about."""
+    """Totals by seed and block, blocks in the order of time.
+
+    Zero for a label that no sample of a block is about, and for a bin of scores that a seed has no score in.
+    """
     order = ["time", "block"] if "time" in frame else ["block"]
     blocks = list(dict.fromkeys(frame.sort_values(order, kind="stable")["block"]))
     table = frame.pivot_table(
         index=["metric", "seed"], columns="block", values=["sum", "count"], aggfunc="sum"
     ).fillna(0.0)
+    table = table.reindex(pd.MultiIndex.from_product(table.index.levels), fill_value=0.0)
     sums, counts = (table[column][blocks].to_numpy(dtype=np.float64) for column in ("sum", "count"))
     rows: dict[str, list[int]] = {}
     for row, (name, _) in enumerate(table.index):

@@ -213,3 +213,19 @@ def test_blocks_without_an_order_in_time_have_no_autocorrelation_in_their_interv
         "mae", "a", "b"
     )
     assert by_day.se > 1.5 * gain.se
+
+
+def test_seeds_whose_scores_fall_into_different_bins_are_pooled():
+    rows = [
+        (seed, f"d{day:03d}", f"bin:{bin_:04d}", hits, 1.0)
+        for seed, first in enumerate((600, 700))
+        for day in range(25)
+        for bin_, hits in ((first, 1.0), (first - 200, 0.0))
+    ]
+    frame = pd.DataFrame(rows, columns=["seed", "block", "metric", "sum", "count"])
+    table = Scores(frame.assign(predictor="arm", sample=frame["block"]), frozenset({"arm"}))
+    assert table.estimate("auprc", "arm").value == pytest.approx(1.0)
+    assert table.totals("arm", sorted(table.samples("arm"))).counts["bin:0700"].tolist() == [
+        [0.0] * 25,
+        [1.0] * 25,
+    ]
