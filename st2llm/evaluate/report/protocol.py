@@ -286,12 +286,14 @@ def _faults(results: RunResults) -> tuple[tuple[str, str], ...]:
     settings = FaultSettings.model_validate(content)
     origin = "injected into the test part" if settings.planted else "documented"
     kriging = "krige" in {type_of(task) for task in results.run["config"]["task"]}
-    how = " Its prediction knows the other places' readings: each place is left out in turn." if kriging else ""
+    how = (
+        " Its prediction knows the other places' readings: each place is left out in turn." if kriging else ""
+    )
     return (
         (
             "faults",
             f"{len(results.run.get('faults') or []):,} {origin}; run.json lists them. The anomaly score of a reading "
-            f"is its residual divided by the median residual of its place at that hour of the day on "
+            f"is its residual divided by the root mean square of the residuals of its place at that hour of the day on "
             f"{settings.training_windows} training windows. An alarm is a score above the "
             f"{100 * settings.threshold_quantile:g} % quantile of these scores on training.{how}",
         ),

@@ -14,7 +14,7 @@ from st2llm.evaluate.controls.faults import Fault
 from st2llm.types import SensorGraph
 
 _SMALLEST_SHARE = 1e-9
-"""A typical residual is at least this share of the mean residual of training, so that no score is infinite."""
+"""A usual residual is at least this share of the mean residual of training, so that no score is infinite."""
 _MIN_SHARE = 0.1
 """The usual residual of an hour is at least this share of the median over the hours of its place."""
 
@@ -24,12 +24,15 @@ def add_anomaly_scores(
 ) -> pd.DataFrame:
     """The prediction table with two more columns, suspicion and fault.
 
-    suspicion: the anomaly score. The residual of a reading is divided by the median training residual of its place and
-    hour of the day, and by the quantile `share` of these ratios on training; a score above 1 is an alarm.
+    suspicion: the anomaly score. The residual of a reading is divided by the root mean square of the training residuals
+    of its place and hour of the day, and by the quantile `share` of these ratios on training; a score above 1 is an
+    alarm. A median in place of the root mean square would leave out the large residuals of unusual days: on
+    `auckland-faults` it more than halved the AUPRC of trained arms, whose usual residuals are small.
     fault: the kind of the true fault, or ''. training: the predictor's table of training windows.
     """
     zone = data.timezone
-    typical = _residual(training).groupby(_slots(training, zone), observed=True).median()
+    squares = _residual(training) ** 2
+    typical = squares.groupby(_slots(training, zone), observed=True).mean() ** 0.5
     # A place that reads zero every night has residuals of zero then, so an hour's residual is bounded from below.
     lower_bound = _MIN_SHARE * typical.groupby(level=[0, 1]).transform("median")
     smallest = _SMALLEST_SHARE * _residual(training).groupby(training["channel"]).agg(lambda r: r.mean())

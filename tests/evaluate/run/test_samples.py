@@ -63,6 +63,8 @@ def test_each_place_is_left_out_in_turn_from_its_own_readings_alone(town):
         np.testing.assert_array_equal(copy.values[:24], everything.values[:24])
         np.testing.assert_array_equal(copy.values[24:, others], everything.truth[24:, others])
         np.testing.assert_array_equal(copy.truth[:, node], everything.truth[:, node])
-    assert not everything.visible[24:].any() and everything.wanted.sum() == sum(c.wanted.sum() for c in copies)
+    assert not everything.visible[24:].any() and everything.wanted.sum() == sum(
+        c.wanted.sum() for c in copies
+    )
     blank = copies[0].without_truth()  # a place without a reading is not left out
     assert [copy.wanted[:, 0].any() for copy in leave_places_out(blank, 24)] == [False, False]
