@@ -200,7 +200,8 @@ def _block_totals(frame: pd.DataFrame) -> BlockTotals:
     table = frame.pivot_table(
         index=["metric", "seed"], columns="block", values=["sum", "count"], aggfunc="sum"
     ).fillna(0.0)
-    table = table.reindex(pd.MultiIndex.from_product(table.index.levels), fill_value=0.0)
+    labels, seeds = (table.index.unique(level).sort_values() for level in ("metric", "seed"))
+    table = table.reindex(pd.MultiIndex.from_product([labels, seeds]), fill_value=0.0)
     sums, counts = (table[column][blocks].to_numpy(dtype=np.float64) for column in ("sum", "count"))
     rows: dict[str, list[int]] = {}
     for row, (name, _) in enumerate(table.index):
