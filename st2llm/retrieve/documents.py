@@ -19,7 +19,7 @@ class SentenceEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Document:
+class IndexedDocument:
     """A text that may help to answer.
 
     category: poi, weather, event, ... start, end: the period that it is about, in seconds UTC; None for any time.
@@ -40,7 +40,7 @@ class Document:
 class RetrievedDocument:
     """A document that a query retrieved. score: cosine similarity to the query, at most 1."""
 
-    document: Document
+    document: IndexedDocument
     score: float
 
 
@@ -48,12 +48,12 @@ class RetrievedDocument:
 class DocumentIndex:
     """Documents and their embeddings, normalized to unit length. Made by `fit`."""
 
-    documents: tuple[Document, ...]
+    documents: tuple[IndexedDocument, ...]
     vectors: Float32[np.ndarray, "document width"]
     encoder: SentenceEncoder
 
     @classmethod
-    def fit(cls, documents: Sequence[Document], encoder: SentenceEncoder) -> "DocumentIndex":
+    def fit(cls, documents: Sequence[IndexedDocument], encoder: SentenceEncoder) -> "DocumentIndex":
         """Embeds the documents once.
 
         Raises DataError for no documents, an empty text, or embeddings of a wrong shape or that are not finite.
@@ -113,17 +113,17 @@ def with_documents(sample: Sample, index: DocumentIndex, *, k: int = 3, query: s
     return replace(sample, side=replace(side, notes=tuple(notes)))
 
 
-def documents_from_notes(notes: Sequence[Note], *, category: str = "event") -> list[Document]:
+def documents_from_notes(notes: Sequence[Note], *, category: str = "event") -> list[IndexedDocument]:
     """The notes of a container as documents. A note is known in advance."""
     return [
-        Document(f"{category}-{i}", note.text, category, start=note.start, end=note.end)
+        IndexedDocument(f"{category}-{i}", note.text, category, start=note.start, end=note.end)
         for i, note in enumerate(notes)
     ]
 
 
 def documents_from_places(
     data: SensorGraph, texts: Sequence[str], *, category: str = "poi"
-) -> list[Document]:
+) -> list[IndexedDocument]:
     """One document for each place of a graph whose text is not empty.
 
     texts: in the order of `data.places`. Raises DataError where their number differs from that of the places.
@@ -134,7 +134,7 @@ def documents_from_places(
             f"place, '' for none."
         )
     return [
-        Document(f"{category}-{place}", text, category, place=place)
+        IndexedDocument(f"{category}-{place}", text, category, place=place)
         for place, text in zip(data.places, texts, strict=True)
         if text.strip()
     ]

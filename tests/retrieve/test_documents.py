@@ -5,8 +5,8 @@ from support import five_kinds
 from st2llm.errors import DataError
 from st2llm.features.text import load
 from st2llm.retrieve.documents import (
-    Document,
     DocumentIndex,
+    IndexedDocument,
     SentenceEncoder,
     documents_from_notes,
     documents_from_places,
@@ -26,9 +26,9 @@ class CountWords:
 
 
 DOCUMENTS = [
-    Document("a", "Heavy rain and more rain", "weather", published_s=100),
-    Document("b", "A concert at the arena", "event"),
-    Document("c", "A station with a concert hall", "poi", place="gate-1"),
+    IndexedDocument("a", "Heavy rain and more rain", "weather", published_s=100),
+    IndexedDocument("b", "A concert at the arena", "event"),
+    IndexedDocument("c", "A station with a concert hall", "poi", place="gate-1"),
 ]
 
 
@@ -57,9 +57,9 @@ def test_documents_published_before_the_target_join_the_notes_of_a_sample_and_it
     start = int(sample.time[sample.first_wanted_step])
     index = DocumentIndex.fit(
         [
-            Document("early", "A concert near the station", published_s=start - 3600),
-            Document("late", "A concert was at the station", published_s=start),
-            Document("elsewhere", "A station and a concert", place="gate-1"),
+            IndexedDocument("early", "A concert near the station", published_s=start - 3600),
+            IndexedDocument("late", "A concert was at the station", published_s=start),
+            IndexedDocument("elsewhere", "A station and a concert", place="gate-1"),
         ],
         CountWords(),
     )
@@ -82,7 +82,7 @@ def test_no_documents_an_empty_one_and_a_bad_encoder_are_refused():
     with pytest.raises(DataError, match="at least one"):
         DocumentIndex.fit([], CountWords())
     with pytest.raises(DataError, match="'x' has no text"):
-        DocumentIndex.fit([Document("x", "  ")], CountWords())
+        DocumentIndex.fit([IndexedDocument("x", "  ")], CountWords())
 
     class Lost:
         def encode(self, texts):
@@ -96,10 +96,10 @@ def test_no_documents_an_empty_one_and_a_bad_encoder_are_refused():
 def test_the_real_encoder_finds_the_document_that_means_the_same_in_other_words():
     index = DocumentIndex.fit(
         [
-            Document("a", "A football match fills the stadium in the evening.", "event"),
-            Document("b", "Heavy rain and gusts are forecast for the afternoon.", "weather"),
-            Document("c", "The museum of modern art is next to the square.", "poi", place="gate-1"),
-            Document("d", "Trains are not running because of a strike.", "event"),
+            IndexedDocument("a", "A football match fills the stadium in the evening.", "event"),
+            IndexedDocument("b", "Heavy rain and gusts are forecast for the afternoon.", "weather"),
+            IndexedDocument("c", "The museum of modern art is next to the square.", "poi", place="gate-1"),
+            IndexedDocument("d", "Trains are not running because of a strike.", "event"),
         ],
         load("minilm"),
     )
