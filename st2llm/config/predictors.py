@@ -302,10 +302,11 @@ class TrainingSettings(Settings):
 class BootstrapSettings(Settings):
     """Which samples depend on each other. block: samples of a block do; by default that of BOOTSTRAP_BLOCKS.
 
-    draws: resamples of the seeds from which the optimism of the choice of arms is computed, beyond four seeds.
+    Blocks of places cut each test and validation window of a graph into one for each place that it asks for. draws:
+    resamples of the seeds from which the optimism of the choice of arms is computed, beyond four seeds.
     """
 
-    block: Literal["day", "week", "object", "clip", "sample"] = "day"
+    block: Literal["day", "week", "object", "place", "clip", "sample"] = "day"
     draws: int = Field(2000, ge=100)
 
 

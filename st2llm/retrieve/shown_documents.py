@@ -9,7 +9,7 @@ import numpy as np
 
 from st2llm.features.text import load as load_sentence_encoder
 from st2llm.retrieve.documents import SentenceEncoder, default_query, unit_vectors
-from st2llm.types import Document, Sample, SampleSequence, SampleView
+from st2llm.types import Document, Sample, SampleSequence, SampleView, Side
 
 Choice = Literal["visible", "shuffled", "none"]
 
@@ -18,10 +18,11 @@ Choice = Literal["visible", "shuffled", "none"]
 class ShownDocuments:
     """Which documents a predictor is shown of each sample.
 
-    choice: the sample's own, those of another sample of the same part, or none. newest: so many of each place, and of
-    no particular place, at most, the newest first. relevant: so many at most, those most similar to the question, or
-    without one to the place, quantity and description of the sample (cosine of MiniLM's embeddings); they stay in the
-    order of publication. seed: of the exchange.
+    choice: the sample's own, those of another sample of the same part, or none. Where whole places are asked for
+    (kriging), shuffled ones exchange the names and descriptions of all places as well, alike in every sample. newest:
+    so many of each place and of no particular place, at most, the newest first. relevant: so many at most, those most
+    similar to the question, or without one to the place, quantity and description of the sample (cosine of MiniLM's
+    embeddings); they stay in the order of publication. seed: of the exchange.
     """
 
     choice: Choice = "visible"
@@ -58,9 +59,12 @@ class ShownSamples(SampleView):
     shown: ShownDocuments
 
     def sample(self, position: int) -> Sample:
-        sample = self.source[position]
-        partner = self.partners[position] if self.shown.choice == "shuffled" else sample
-        return replace(sample, side=replace(sample.side, documents=self.shown.chosen(partner)))
+        sample, shuffled = self.source[position], self.shown.choice == "shuffled"
+        partner = self.partners[position] if shuffled else sample
+        side = replace(sample.side, documents=self.shown.chosen(partner))
+        if shuffled and sample.task == "krige":
+            side = _with_exchanged_names(side, self.shown.seed)
+        return replace(sample, side=side)
 
     def select(self, positions: Iterable[int]) -> "ShownSamples":
         chosen = list(positions)
@@ -69,6 +73,13 @@ class ShownSamples(SampleView):
     @property
     def sha256(self) -> str:
         return self.source.sha256
+
+
+def _with_exchanged_names(side: Side, seed: int) -> Side:
+    """The names and descriptions of places in an order that the seed draws."""
+    order = np.random.default_rng(seed).permutation(len(side.labels)).tolist()
+    texts = tuple(side.place_texts[i] for i in order) if side.place_texts else ()
+    return replace(side, labels=tuple(side.labels[i] for i in order), place_texts=texts)
 
 
 def most_relevant(sample: Sample, count: int, encoder: SentenceEncoder) -> tuple[Document, ...]:

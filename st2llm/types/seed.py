@@ -24,12 +24,29 @@ class HoldOut:
     """Places, or marks of events, that training and validation never ask for, and that alone are asked for in the test.
 
     by: 'place' or 'mark'. names: of those that are held out; without names, a `share` of them is drawn by `seed`.
+    unseen: of places, whether no part shows a value of them (cold start); validation then asks for as many others,
+    which no part shows a value of either.
     """
 
     by: str
     names: tuple[str, ...] = ()
     share: float = 0.0
     seed: int = 0
+    unseen: bool = False
+
+    def of_validation(self, ids: Sequence[str], where: str) -> frozenset[str]:
+        """As many others of these ids, for a validation that asks for unseen ones as the test does.
+
+        Raises DataError as `of` does, and where nothing would be left to train on.
+        """
+        held = self.of(ids, where)
+        others = sorted(set(ids) - held, key=lambda id: seed_from(f"{self.seed} {where} {id}"))
+        if len(others) <= len(held):
+            raise DataError(
+                f"{where}: `split.hold_out` holds out {len(held)} of {len(set(ids))} for the test and as many for "
+                f"validation, so nothing is left to train on. Hold out less than half."
+            )
+        return frozenset(others[: len(held)])
 
     def of(self, ids: Sequence[str], where: str) -> frozenset[str]:
         """Those of these ids that are held out: at least one, and not all. Raises DataError for an unknown name."""

@@ -1,9 +1,10 @@
 """What samples are described by besides values: channels, calendar, notes, documents, covariates, context of stays."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -194,6 +195,14 @@ class DocumentSet:
     def __len__(self) -> int:
         return len(self.items)
 
+    @cached_property
+    def _rows_of(self) -> Mapping[str, list[int]]:
+        """The positions of the documents about each place, ascending."""
+        rows: dict[str, list[int]] = {}
+        for row, document in enumerate(self.items):
+            rows.setdefault(document.place, []).append(row)
+        return rows
+
     def visible(self, at: int | None, places: Collection[str] = ()) -> tuple[Document, ...]:
         """The documents that a sample shows, the newest first.
 
@@ -205,11 +214,13 @@ class DocumentSet:
         shown: list[Document] = []
         count: Counter[tuple[str, str]] = Counter()
         published = bisect_right(self.items, at, key=lambda document: document.published)
-        for document in reversed(self.items[:published]):
+        about = [self._rows_of.get(place, []) for place in {"", *places}]
+        rows = sorted((row for of in about for row in of[: bisect_left(of, published)]), reverse=True)
+        for document in (self.items[row] for row in rows):
             limit, key = self.limits.get(document.source, _NO_LIMITS), (document.source, document.place)
             old = limit.window_s is not None and document.published < at - limit.window_s
             full = limit.count is not None and count[key] >= limit.count
-            if not old and not full and (not document.place or document.place in places):
+            if not old and not full:
                 shown.append(document)
                 count[key] += 1
         return tuple(shown)

@@ -71,3 +71,15 @@ def test_the_most_relevant_documents_are_like_the_question_in_the_order_of_publi
     documents = tuple(Document(text, 0, 0, 0, "", "news") for text in ("aaab", "zzz", "aaa", "zzzz", "abab"))
     sample = replace(train[0], question="aaa", side=replace(train[0].side, documents=documents))
     assert [d.text for d in most_relevant(sample, 2, Letters())] == ["aaab", "aaa"]
+
+
+def test_shuffling_exchanges_the_names_of_places_that_are_asked_for_as_a_whole_alike_in_every_window(train):
+    days = pd.date_range("2024-01-01", periods=20, freq="D", tz="UTC")
+    values = pd.DataFrame(np.arange(120.0).reshape(20, 6), index=days, columns=list("abcdef"))
+    data = st2llm.SensorGraph.from_pandas(values)
+    windows = st2llm.split(data, st2llm.tasks.krige(length=1), stride=1).train
+    shown = windows.map(ShownDocuments("shuffled", seed=1).of)
+    (names,) = {sample.side.labels for sample in shown}
+    assert sorted(names) == list("abcdef") != list(names)
+    assert shown[0].place == windows[0].place
+    assert train.map(ShownDocuments("shuffled", seed=1).of)[0].side.labels == train[0].side.labels

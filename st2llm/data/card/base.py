@@ -17,18 +17,23 @@ class HoldOutRule(Settings):
 
     by: places of a graph or grid, or marks of events. names: ids of places (`queen-street`), or marks. share: of them,
     drawn by `seed`, where there are no names. Held-out places stay visible as neighbours, and events of held-out marks
-    stay in histories: they are known, and nothing is learned about predicting them.
+    stay in histories: they are known, and nothing is learned about predicting them. unseen: of places, whether no part
+    shows a value of them, so that they are known by name, text and position alone; validation then asks for as many
+    others, which are unseen as well.
     """
 
     by: Literal["place", "mark"]
     names: list[str] = Field(default_factory=list)
     share: float = Field(0.0, ge=0, lt=1)
     seed: int = Field(0, description="of the draw of a share")
+    unseen: bool = False
 
     @model_validator(mode="after")
     def _some(self) -> "HoldOutRule":
         if bool(self.names) == bool(self.share):
             raise ValueError("give `names`, or a `share` above 0")
+        if self.unseen and self.by != "place":
+            raise ValueError("`unseen` is for places; events of held-out marks stay in histories")
         return self
 
 
@@ -63,7 +68,9 @@ class SplitShares(Settings):
         held_out = tuple(self.test) if isinstance(self.test, list) else ()
         share = 0.0 if isinstance(self.test, list) else self.test
         rule = self.hold_out
-        hold_out = None if rule is None else HoldOut(rule.by, tuple(rule.names), rule.share, rule.seed)
+        hold_out = (
+            None if rule is None else HoldOut(rule.by, tuple(rule.names), rule.share, rule.seed, rule.unseen)
+        )
         return SplitPlan(
             self.train, self.validation, share, self.align, self.by or "time", held_out, hold_out
         )

@@ -34,7 +34,7 @@ class FieldWindows(Sequence[Sample]):
     """The windows of one part of a split of a graph or grid, oldest first; each sample is built on access.
 
     starts: the index of each window's first step on the time axis of `data`. asked: the only places that may be asked
-    for; None for all.
+    for; None for all. unseen: places of which no value is visible.
     """
 
     data: SensorGraph | Grid
@@ -42,6 +42,7 @@ class FieldWindows(Sequence[Sample]):
     starts: Int64[np.ndarray, " window"]
     field: NodeField
     asked: frozenset[str] | None = None
+    unseen: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -78,7 +79,8 @@ class FieldWindows(Sequence[Sample]):
         identity = (
             f"{self.data.name} {self.data.provenance.sha256} {self.task.name} {self.task.length}{settings}"
             f"{''.join(f' {c.name}:{c.role}:{c.known_in_advance}' for c in self.channels)}"
-            f"{'' if self.asked is None else f' asks for {sorted(self.asked)}'}\n"
+            f"{'' if self.asked is None else f' asks for {sorted(self.asked)}'}"
+            f"{f' never shows {sorted(self.unseen)}' if self.unseen else ''}\n"
         )
         return hashlib.sha256(identity.encode() + self.starts.astype("<i8").tobytes()).hexdigest()
 
@@ -100,6 +102,10 @@ class FieldWindows(Sequence[Sample]):
         )
 
     @cached_property
+    def _is_unseen(self) -> Bool[np.ndarray, " node"]:
+        return np.array([place in self.unseen for place in self.field.places], dtype=bool)
+
+    @cached_property
     def _is_known(self) -> Bool[np.ndarray, " channel"]:
         """The covariates that are known in advance."""
         known = [channel.known_in_advance for channel in self.channels]
@@ -111,7 +117,7 @@ class FieldWindows(Sequence[Sample]):
         raw, time = field.values[span], data.time[span]
         hidden = self._hidden(int(time[0]))
         unseen = hidden | self._missing(int(time[0]), hidden.shape)
-        visible = np.isfinite(raw) & ~(unseen & ~self._is_known)
+        visible = np.isfinite(raw) & ~(unseen & ~self._is_known) & ~self._is_unseen[:, None]
         wanted = self._wanted(hidden & self._is_target, raw)
         wanted_s = time[wanted.any(axis=(1, 2))]
         first, end = int(wanted_s[0]), int(wanted_s[-1]) + data.freq_s
@@ -237,7 +243,7 @@ def split_field(
             f"{data.name} has {steps} steps, but {task.name} needs {task.length} for one window. Choose a "
             "shorter history or horizon, or use more data."
         )
-    parts, asked = [], _asked_places(data, field)
+    parts, (asked, unseen) = [], _held_out_places(data, field)
     for name, begin, end in zip(("train", "validation", "test"), edges[:-1], edges[1:], strict=True):
         room = max(begin - task.context, 0) if context else begin
         starts = _starts(data, task, (room, end), stride)
@@ -247,7 +253,7 @@ def split_field(
                 f"{task.length} ({task.name}, stride {stride}). Give it a larger share or choose a shorter "
                 "window."
             )
-        parts.append(FieldWindows(data, task, starts, field, asked[name]))
+        parts.append(FieldWindows(data, task, starts, field, asked[name], unseen))
     if not has_target.any():
         raise DataError(
             f"{data.name} has no reading in the {edges[1]} steps of its training part, so no place can be predicted. "
@@ -257,15 +263,21 @@ def split_field(
     return train, validation, test
 
 
-def _asked_places(data: SensorGraph | Grid, field: NodeField) -> dict[str, frozenset[str] | None]:
-    """By part: the places that may be asked for, where the split plan holds some out; None for all."""
+def _held_out_places(
+    data: SensorGraph | Grid, field: NodeField
+) -> tuple[dict[str, frozenset[str] | None], frozenset[str]]:
+    """The places that each part may ask for, None for all, and those of which no part shows a value."""
     rule = data.split.hold_out
     if rule is None:
-        return dict.fromkeys(("train", "validation", "test"))
+        return dict.fromkeys(("train", "validation", "test")), frozenset()
     present = [field.places[node] for node in np.flatnonzero(field.alive.any(axis=1)).tolist()]
     held = rule.of(present, data.name)
-    others = frozenset(present) - held
-    return {"train": others, "validation": others, "test": held}
+    if not rule.unseen:
+        others = frozenset(present) - held
+        return {"train": others, "validation": others, "test": held}, frozenset()
+    chosen_on = rule.of_validation(present, data.name)
+    unseen = held | chosen_on
+    return {"train": frozenset(present) - unseen, "validation": chosen_on, "test": held}, unseen
 
 
 def task_channels(data: SensorGraph | Grid, task: Task) -> tuple[Channel, ...]:

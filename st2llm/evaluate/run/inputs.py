@@ -22,7 +22,7 @@ from st2llm.evaluate.controls.faults import Fault
 from st2llm.evaluate.run.job import Job, job_key
 from st2llm.evaluate.run.models import Models
 from st2llm.evaluate.run.progress import ProgressReporter
-from st2llm.evaluate.run.samples import subsample_places
+from st2llm.evaluate.run.samples import of_each_place, subsample_places
 from st2llm.evaluate.scoring.channels import ChannelScales, channel_scales
 from st2llm.predict import Predictor, UnfittedPredictor
 from st2llm.retrieve.shown_documents import ShownDocuments
@@ -182,5 +182,8 @@ class Inputs:
         """The samples of these windows with as many places as the suite sets, made once."""
         key = (windows.sha256, settings.places or 0)
         if key not in self._samples:
-            self._samples[key] = [subsample_places(sample, settings.places) for sample in windows]
+            samples = [subsample_places(sample, settings.places) for sample in windows]
+            if self.suite.bootstrap.block == "place":
+                samples = [one for sample in samples for one in of_each_place(sample)]
+            self._samples[key] = samples
         return self._samples[key]

@@ -57,6 +57,12 @@ def _asking(sample: Sample, places: Bool[np.ndarray, " node"], start: int) -> Sa
     )
 
 
+def of_each_place(sample: Sample) -> list[Sample]:
+    """A sample for each wanted place of this one, which asks for that place alone. What is visible does not change."""
+    places = [sample.place[node] for node in sample.wanted_nodes]
+    return [replace(sample.at(place), id=f"{sample.id}/{place}") for place in places]
+
+
 def without_truth(samples: Sequence[Sample]) -> list[Sample]:
     """The samples as predictors get them."""
     return [sample.without_truth() for sample in samples]

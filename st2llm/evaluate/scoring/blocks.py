@@ -13,15 +13,16 @@ def block_of_samples(
     """The block of each sample by name; samples of a block depend on each other.
 
     frame: predictions with the columns sample, place and time (seconds UTC). block: day or week (the local day, or its
-    Monday, of the middle predicted step), object (the moving object), clip (the clip that the sample is cut from) or
-    sample (itself). cut_from: the whole object of each trip, since trips of one object depend on each other.
+    Monday, of the middle predicted step), object (the moving object), place (the one place that the sample asks for),
+    clip (the clip that the sample is cut from) or sample (itself). cut_from: the whole object of each trip, since trips
+    of one object depend on each other.
     """
     names = frame["sample"].astype(str)
     if block == "sample":
         return {name: name for name in names.unique()}
     if block == "clip":
         return {name: name.split("/", 1)[-1].rsplit("/", 1)[0] for name in names.unique()}
-    if block == "object":
+    if block in ("object", "place"):
         objects = frame["place"].astype(str).groupby(names).first()
         return {str(sample): cut_from.get(id, id) for sample, id in objects.items()}
     middle = pd.Series(middle_times(frame))

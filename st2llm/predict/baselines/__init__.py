@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 from st2llm.config.catalog import RULES
 from st2llm.errors import ConfigError, DataError, nearest
-from st2llm.predict.baselines import etas, events, fields, labels, logistic, movement, retrieval
+from st2llm.predict.baselines import (
+    across_places,
+    displacement,
+    etas,
+    events,
+    fields,
+    labels,
+    logistic,
+    movement,
+    retrieval,
+)
 from st2llm.predict.baselines.fields import fit_ridge
 from st2llm.predict.baselines.rule import Rule, window_prediction
 from st2llm.predict.baselines.slots import HeldOutSlotMean, SlotMean, fit_held_out_slot_mean, fit_slot_mean
@@ -41,9 +51,11 @@ BASELINES: Mapping[str, Callable[[TrainingWindows], Rule]] = {
     "linear": fields.linear,
     "neighbours": fields.neighbours,
     "inverse-distance": fields.inverse_distance,
+    "places-median": across_places.places_median,
     "last-position": movement.last_position,
     "constant-velocity": movement.constant_velocity,
     "constant-velocity-angular": movement.constant_velocity_angular,
+    "ridge-displacement": displacement.ridge_displacement,
     "straight-line": movement.straight_line,
     "counts": movement.counts,
     "counts-context": movement.counts_context,

@@ -24,10 +24,10 @@ class LastPosition:
     """The last visible position."""
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_path_prediction(sample, self._path(sample)) for sample in samples]
+        return [path_prediction(sample, self._path(sample)) for sample in samples]
 
     def _path(self, sample: Sample) -> Path:
-        _, at, xy = _visible_positions(sample)
+        _, at, xy = visible_positions(sample)
         return xy[np.maximum(np.searchsorted(at, np.arange(len(sample.time)), side="right") - 1, 0)]
 
 
@@ -36,11 +36,11 @@ class ConstantVelocity:
     """Extrapolates the last visible step: the same speed in the same direction (Schoeller et al. 2020)."""
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_path_prediction(sample, self.path(sample)) for sample in samples]
+        return [path_prediction(sample, self.path(sample)) for sample in samples]
 
     def path(self, sample: Sample) -> Path:
         """The position at each step, visible or not."""
-        clock, at, xy = _visible_positions(sample)
+        clock, at, xy = visible_positions(sample)
         before = int(np.searchsorted(at, sample.first_wanted_step))
         if before < 2:
             return np.broadcast_to(xy[max(before - 1, 0)], (len(clock), 2)).copy()
@@ -64,13 +64,13 @@ class ConstantVelocityAngular:
 
     def _predict(self, sample: Sample) -> Prediction:
         straight = self.line.predict([sample])[0]
-        draws = [_path_prediction(sample, path).value for path in self.draws(sample)]
+        draws = [path_prediction(sample, path).value for path in self.draws(sample)]
         return Prediction(straight.value, samples=np.stack([d for d in draws if d is not None]))
 
     def draws(self, sample: Sample) -> Float64[np.ndarray, "draw time 2"]:
         """Drawn paths, the same for the same sample id."""
         path = self.line.path(sample)
-        _, at, xy = _visible_positions(sample)
+        _, at, xy = visible_positions(sample)
         last = xy[np.searchsorted(at, sample.first_wanted_step) - 1]
         turn = np.random.default_rng(seed_from(sample.id)).normal(scale=self.angle, size=_DRAWS)
         cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
@@ -84,10 +84,10 @@ class StraightLine:
     """A straight line at constant speed between the last visible position before and the first after."""
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        return [_path_prediction(sample, self._path(sample)) for sample in samples]
+        return [path_prediction(sample, self._path(sample)) for sample in samples]
 
     def _path(self, sample: Sample) -> Path:
-        clock, at, xy = _visible_positions(sample)
+        clock, at, xy = visible_positions(sample)
         return np.stack([np.interp(clock, clock[at], xy[:, i]) for i in range(2)], axis=1)
 
 
@@ -218,7 +218,7 @@ def counts_all(train: TrainingWindows) -> VisitCounts:
     return VisitCounts(context=0.2, transitions=2.0, by_time=True)
 
 
-def _visible_positions(
+def visible_positions(
     sample: Sample,
 ) -> tuple[Float64[np.ndarray, " time"], Int64[np.ndarray, " fix"], Float64[np.ndarray, "fix 2"]]:
     """The time of each step, the steps with a visible position, and these positions.
@@ -239,7 +239,7 @@ def _visible_positions(
     return clock, at, xy[at]
 
 
-def _path_prediction(sample: Sample, path: Path) -> Prediction:
+def path_prediction(sample: Sample, path: Path) -> Prediction:
     values = np.full(sample.values.shape, np.nan)
     for i, name in enumerate(("x", "y")):
         values[:, 0, sample.side.channels.index(name)] = path[:, i]

@@ -72,8 +72,10 @@ def fit_text_ridge(train: TrainingWindows, features: TextFeatures, *, rule: str,
     """Fits the rule, and a ridge regression from texts to its residuals on training windows.
 
     The penalty is chosen by the absolute error on consecutive folds of the windows, where the rule alone is one of the
-    candidates; the regression is then fitted on all of them. Raises DataError for a rule that predicts labels, and
-    where too few windows have all their wanted values.
+    candidates; the regression is then fitted on all of them. Where no window shows a value of the places that it asks
+    for (kriging), the folds are of places, so that a penalty is good for places that the regression has not seen.
+
+    Raises DataError for a rule that predicts labels, and where too few windows have all their wanted values.
     """
     check_training_windows(train, f"The text ridge {name!r}")
     base = fit_baseline(rule, train)
@@ -81,7 +83,7 @@ def fit_text_ridge(train: TrainingWindows, features: TextFeatures, *, rule: str,
     y, scale, window = _residual_rows(base, samples)
     blank = TextRidge(name, base, features, scale)
     x, complete = features.rows(samples), np.isfinite(y).all(axis=1)
-    folds = fold_of(window, len(samples))
+    folds = _folds(samples, window)
     if len(set(folds[complete])) < FOLDS:
         raise DataError(
             f"{name!r} needs training windows with all their wanted values in each quarter of the training part, but "
@@ -92,6 +94,15 @@ def fit_text_ridge(train: TrainingWindows, features: TextFeatures, *, rule: str,
         return blank
     model = Ridge(alpha=penalty * int(complete.sum())).fit(x[complete], y[complete])
     return replace(blank, model=model, penalty=penalty)
+
+
+def _folds(samples: Sequence[Sample], window: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
+    """The fold of each row. window: the position of its window."""
+    nodes = [(sample, node) for sample in samples for node in sample.wanted_nodes]
+    if any(sample.visible[:, node].any() for sample, node in nodes):
+        return fold_of(window, len(samples))
+    place = np.unique([sample.place[node] for sample, node in nodes], return_inverse=True)[1]
+    return np.asarray(place % FOLDS, dtype=np.int64)
 
 
 def _wanted_rows(sample: Sample, nodes: tuple[int, ...]) -> Bool[np.ndarray, "node step channel"]:

@@ -8,7 +8,7 @@ from st2llm.config.suite import Suite
 from st2llm.data import load_data
 from st2llm.data.windows import split
 from st2llm.data.windows.splits import evenly_spaced
-from st2llm.evaluate.run.samples import ask_for_all, leave_places_out, subsample_places
+from st2llm.evaluate.run.samples import ask_for_all, leave_places_out, of_each_place, subsample_places
 from st2llm.tasks import krige
 
 
@@ -68,3 +68,11 @@ def test_each_place_is_left_out_in_turn_from_its_own_readings_alone(town):
     )
     blank = copies[0].without_truth()  # a place without a reading is not left out
     assert [copy.wanted[:, 0].any() for copy in leave_places_out(blank, 24)] == [False, False]
+
+
+def test_a_window_is_cut_into_one_of_each_place_that_it_asks_for(town):
+    sample = split(town, tiny_suite_task(), stride=24).test[0]
+    each = of_each_place(sample)
+    assert [one.id for one in each] == [f"{sample.id}/{place}" for place in sample.place]
+    assert all(np.array_equal(one.visible, sample.visible) for one in each)
+    assert np.array_equal(sum(one.wanted.astype(int) for one in each), sample.wanted)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from st2llm.data import fetch
 from st2llm.data.card.base import Conversion
-from st2llm.data.convert.source_files import context_is_key, power_outages, tourism
+from st2llm.data.convert.source_files import context_is_key, power_outages, storm_places, tourism
 from st2llm.errors import ConfigError, StorageError, nearest
 
 Converter = Callable[[Mapping[str, Path]], Mapping[str, str]]
@@ -15,7 +15,8 @@ Converter = Callable[[Mapping[str, Path]], Mapping[str, str]]
 
 CONVERTERS: Mapping[str, tuple[Converter, int]] = {
     "us-power-outages": (power_outages.convert, 1),
-    "australia-tourism": (tourism.convert, 1),
+    "australia-tourism": (tourism.convert, 2),
+    "storm-places": (storm_places.convert, 1),
     "context-is-key": (context_is_key.convert, 1),
 }
 """By name: the converter and its version, which is raised whenever it makes other files of the same source."""

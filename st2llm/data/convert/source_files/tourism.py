@@ -2,8 +2,9 @@
 
 import csv
 import io
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,8 @@ _FIRST = datetime(1998, 1, 15, tzinfo=UTC)
 
 
 def convert(sources: Mapping[str, Path]) -> Mapping[str, str]:
-    """`trips.csv`: a row a quarter and region with a column a purpose; `regions.csv`: the regions with their states.
+    """`trips.csv`: a row a quarter and region with a column a purpose; `log_trips.csv`: the same, log10(1 + trips);
+    `regions.csv`: the regions with their states.
 
     Raises DataError for another file.
     """
@@ -36,13 +38,32 @@ def convert(sources: Mapping[str, Path]) -> Mapping[str, str]:
             step = 4 * (int(quarter[1]) - _FIRST.year) + int(quarter[2]) - 1
             trips.setdefault((step, row["Region"]), {})[row["Purpose"]] = row["Trips"]
             states[row["Region"]] = row["State"]
+    names = [["region", "name"], *([region, f"{region}, {state}"] for region, state in states.items())]
+    return {
+        "trips.csv": _csv(_table(trips, str)),
+        "log_trips.csv": _csv(_table(trips, _logarithm)),
+        "regions.csv": _csv(names),
+    }
+
+
+def _table(
+    trips: Mapping[tuple[int, str], Mapping[str, str]], written: Callable[[str], str]
+) -> list[list[str]]:
+    """A row a quarter and region; a purpose without a number stays empty."""
     rows = [["quarter", "region", *PURPOSES]]
     rows += [
-        [_timestamp(step), region, *(of.get(purpose, "") for purpose in PURPOSES)]
+        [_timestamp(step), region, *(written(of[name]) if of.get(name) else "" for name in PURPOSES)]
         for (step, region), of in sorted(trips.items())
     ]
-    names = [["region", "name"], *([region, f"{region}, {state}"] for region, state in states.items())]
-    return {"trips.csv": _csv(rows), "regions.csv": _csv(names)}
+    return rows
+
+
+def _logarithm(trips: str) -> str:
+    """log10(1 + trips), trips in thousands; a number that is none stays as it is, for the loader to refuse."""
+    try:
+        return f"{math.log10(1 + float(trips)):.6f}"
+    except ValueError:
+        return trips
 
 
 def _timestamp(step: int) -> str:

@@ -11,6 +11,7 @@ from st2llm.data.card.base import Conversion
 from st2llm.data.convert.source_files import CONVERTERS, converted
 from st2llm.data.convert.source_files.context_is_key import convert as convert_instances
 from st2llm.data.convert.source_files.power_outages import convert as convert_outages
+from st2llm.data.convert.source_files.storm_places import convert as convert_storms
 from st2llm.data.convert.source_files.tourism import convert as convert_tourism
 from st2llm.errors import ConfigError, DataError
 
@@ -86,9 +87,32 @@ def test_quarters_lie_in_their_first_month_and_purposes_become_columns(tmp_path:
     first, second = made["trips.csv"].splitlines()[1:]
     assert first == "1998-01-15T00:00:00+00:00,Perth,,5,,"
     assert second.startswith("1998-04-16T") and second.endswith(",Perth,7,,,")
+    assert made["log_trips.csv"].splitlines()[1:] == [
+        first.replace(",5,", ",0.778151,"),
+        second.replace(",7,", ",0.903090,"),
+    ]
     (tmp_path / "tourism.csv").write_text("Quarter,Region\n1998,Perth\n", encoding="utf-8")
     with pytest.raises(DataError, match="row 1 should hold a Quarter"):
         convert_tourism({"tourism.csv": tmp_path / "tourism.csv"})
+
+
+def storm(tmp_path: Path, fix: str) -> str:
+    (tmp_path / "fixes.csv").write_text(f"track_id,time,basin,lon,lat\n{fix}\n", encoding="utf-8")
+    (tmp_path / "cities.csv").write_text(
+        "name,country,lon,lat\nNaha,Japan,127.68,26.21\nSuva,Fiji,178.44,-18.14\n", encoding="utf-8"
+    )
+    files = {name: tmp_path / name for name in ("cities.csv", "fixes.csv")}
+    return convert_storms(files)["sentences.csv"].splitlines()[1]
+
+
+def test_a_fix_is_told_by_its_basin_and_the_nearest_city_also_across_the_date_line(tmp_path: Path):
+    assert storm(tmp_path, "s,2000-01-01 06:00:00,WP,129.68,26.21") == (
+        's,2000-01-01 06:00:00,"Tropical cyclone in the Western North Pacific, 200 km east of Naha, Japan."'
+    )
+    assert storm(tmp_path, "s,2000-01-01,SP,-179.56,-18.14").endswith('210 km east of Suva, Fiji."')
+    assert storm(tmp_path, "s,2000-01-01,SP,181.44,-21.14").endswith('km south-east of Suva, Fiji."')
+    with pytest.raises(DataError, match="should hold fixes with track_id.*KeyError: 'XX'"):
+        storm(tmp_path, "s,2000-01-01,XX,0,0")
 
 
 def instance(**changes) -> str:
