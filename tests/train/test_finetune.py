@@ -112,29 +112,45 @@ def test_packed_rows_train_as_single_ones(tmp_path, tiny):
     same(tmp_path / "True", tmp_path / "False", atol=2e-4)
 
 
-def test_two_processes_train_as_one_does(tmp_path, tiny):
+@pytest.mark.parametrize("config", ["two-processes-cpu", "two-processes-cpu-fsdp"])
+def test_two_processes_train_as_one_does(tmp_path, tiny, config):
+    """With FSDP, none of them holds a whole layer; what they save is whole."""
     path = write_set(tmp_path / "set")
     plan = recipe(tiny(), path, instructions={"path": str(path), "validation": 12, "test": 0})
     finetune(plan, str(path), tmp_path / "one")
-    file = tmp_path / "tiny.yaml"
-    file.write_text(yaml.safe_dump(plan.model_dump(mode="json")))
-    config = ROOT / "alignment" / "accelerate" / "two-processes-cpu.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    command += [str(ROOT / "alignment" / "finetune.py"), str(file)]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "two")],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    done = launch_finetune(config, plan, tmp_path / "two")
     assert done.returncode == 0, done.stderr[-2000:]
     same(tmp_path / "one", tmp_path / "two", atol=5e-5)
     for a, b in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
         assert b == pytest.approx(a, rel=1e-4, abs=1e-4)
+    assert checkpoint.load_finetuned_llm(tmp_path / "two", dtype="fp32").depth == 2
+
+
+def launch_finetune(config, plan, out):
+    """`accelerate launch alignment/finetune.py` of a recipe on the CPU."""
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(plan.model_dump(mode="json")))
+    launched = ["--config_file", str(ROOT / "alignment" / "accelerate" / f"{config}.yaml")]
+    script = [str(ROOT / "alignment" / "finetune.py"), str(file), "--out", str(out)]
+    return subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *launched, *script],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "processes", "machines"),
-    [("two-processes-cpu", 2, 1), ("eight-gpus", 8, 1), ("two-nodes", 16, 2)],
+    [
+        ("two-processes-cpu", 2, 1),
+        ("two-processes-cpu-fsdp", 2, 1),
+        ("eight-gpus", 8, 1),
+        ("eight-gpus-fsdp", 8, 1),
+        ("two-nodes", 16, 2),
+    ],
 )
 def test_accelerate_starts_as_many_processes_as_a_launch_config_says(name, processes, machines):
     """With another `distributed_type`, accelerate starts one process and says nothing."""
@@ -142,7 +158,9 @@ def test_accelerate_starts_as_many_processes_as_a_launch_config_says(name, proce
     arguments = ["--config_file", file, "--main_process_ip", "127.0.0.1", "script.py"]
     parsed = launch.launch_command_parser().parse_args(arguments)
     checked = launch._validate_launch_command(parsed)[0]
-    assert checked.multi_gpu and not checked.use_fsdp and not checked.use_deepspeed
+    sharded = name.endswith("fsdp")
+    assert (checked.multi_gpu, bool(checked.use_fsdp)) == (not sharded, sharded) and not checked.use_deepspeed
+    assert not sharded or int(checked.fsdp_version) == 2
     assert (checked.num_processes, checked.num_machines) == (processes, machines)
 
 

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from st2llm.devices import is_cpu, seed_generator
 from st2llm.encode.batch import Batch
 from st2llm.errors import TrainingError
+from st2llm.llm.local import decoder_layers
 from st2llm.model.objectives.objective import Objective
+from st2llm.model.prompted import PromptedLM
+from st2llm.train.loop import sharding
 from st2llm.train.loop.batches import BatchSource, ShuffledBatches
 from st2llm.train.loop.budget import Budget, FitResult, LearningCurve, StepCallback, curve_of
 from st2llm.train.loop.memory import keep_freed_memory
@@ -86,6 +89,7 @@ class Trainer:
         seed: int,
         checkpointer: Checkpointer | None,
     ) -> None:
+        sharding.check_launch()
         handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
         device = self.accelerator.device
@@ -93,6 +97,9 @@ class Trainer:
             train if isinstance(train, BatchSource) else ShuffledBatches(train.to(device), budget.batch, seed)
         )
         self.module, self.budget, self.objective = module, budget, objective
+        self.sharded = self.accelerator.num_processes > 1 and sharding.is_asked_for()
+        if self.sharded:
+            _shard(module, device)
         self.seed, self.checkpointer = seed, checkpointer
         scheme = SCHEMES.get(objective.weighting)
         self.weighting = None if scheme is None else scheme(tuple(objective.term_weights))
@@ -102,12 +109,15 @@ class Trainer:
             name: p for name, p in module.named_parameters() if p.requires_grad or name.startswith("encoder.")
         }
         self.trained = [p for p in self.weights.values() if p.requires_grad]
-        self.learner = self.accelerator.prepare(
-            _TrainingModule(module, objective, bf16=budget.precision == "bf16")
-        )
+        learner = _TrainingModule(module, objective, bf16=budget.precision == "bf16")
+        self.learner = learner if self.sharded else self.accelerator.prepare(learner)
         # Not wrapped by accelerate, whose optimiser looks for other packages at every step.
         self.optimiser = torch.optim.AdamW(
-            self.trained, lr=budget.lr, weight_decay=budget.weight_decay, fused=True, betas=(0.9, 0.999)
+            [{"params": group} for group in sharding.groups(self.trained)],
+            lr=budget.lr,
+            weight_decay=budget.weight_decay,
+            fused=True,
+            betas=(0.9, 0.999),
         )
         if is_cpu(device):
             keep_freed_memory()
@@ -197,9 +207,11 @@ class Trainer:
         for i, part in enumerate(mine):
             rows = range(len(batch))[part::parts]
             last = i == len(mine) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.learner):
+            with nullcontext() if last or self.sharded else self.accelerator.no_sync(self.learner):
                 loss = self.loss(self.learner(batch.take(rows)), counts, step)
                 self.accelerator.backward(loss * world)
+        if self.sharded:
+            sharding.average_gradients(self.trained)
 
     def loss(self, totals: Mapping[str, Tensor], counts: Mapping[str, int], step: int) -> Tensor:
         """The loss of a batch, or of a part of one, from its totals, which are added to the learning curve.
@@ -233,7 +245,8 @@ class Trainer:
 
     def _clip_gradients(self) -> None:
         """Also where several processes train: each holds the gradients of the whole batch."""
-        nn.utils.clip_grad_norm_(self.trained, self.budget.max_grad_norm)
+        clip = sharding.clip_gradients if self.sharded else nn.utils.clip_grad_norm_
+        clip(self.trained, self.budget.max_grad_norm)
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -304,23 +317,23 @@ class Trainer:
         return len(errors) - 1 - errors.index(min(errors)) >= self.budget.patience
 
     def _snapshot(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self.weights.items()}
+        return {name: sharding.gather(p) for name, p in self.weights.items()}
 
     @torch.no_grad()
     def _restore(self, values: Mapping[str, Tensor]) -> None:
         for name, parameter in self.weights.items():
-            parameter.copy_(values[name])
+            parameter.copy_(sharding.place_like(values[name], parameter))
 
     def _optimiser_state(self) -> dict[str, Tensor]:
         """The optimiser's tensors by name and weight, such as `exp_avg/encoder.embed.values.weight`."""
         state = self.optimiser.state
         return (
             {
-                f"{key}/{name}": torch.as_tensor(tensor).detach().clone()
+                f"{key}/{name}": sharding.gather(torch.as_tensor(tensor))
                 for name, p in self.weights.items()
                 for key, tensor in state.get(p, {}).items()
             }
-            | {f"{_EMA}/{name}": mean.clone() for name, mean in self.averaged.items()}
+            | {f"{_EMA}/{name}": sharding.gather(mean) for name, mean in self.averaged.items()}
             | self._weighting_state()
         )
 
@@ -341,12 +354,26 @@ class Trainer:
                 continue
             weight = self.weights[name]
             if key == _EMA:
-                self.averaged[name] = tensor.to(weight.device)
+                self.averaged[name] = sharding.place_like(tensor, weight)
                 continue
-            state[weight][key] = tensor.clone() if key == "step" else tensor.to(weight.device)
+            state[weight][key] = tensor.clone() if key == "step" else sharding.place_like(tensor, weight)
 
 
-@torch.inference_mode()
+def _shard(module: nn.Module, device: torch.device) -> None:
+    """Spreads the layers of a language model over the processes. Raises TrainingError for another module.
+
+    With an encoder, the first process alone goes on to use the module after training, which takes all of them.
+    """
+    if not isinstance(module, PromptedLM) or hasattr(module, "encoder") or module.llm.quant != "none":
+        raise TrainingError(
+            "FSDP spreads the layers of a language model that is trained on instructions, without quantisation, but "
+            "this run trains something else. Launch it with a config without FSDP, such as "
+            "alignment/accelerate/eight-gpus.yaml."
+        )
+    sharding.shard(module.to(device).backbone.base, decoder_layers(module.llm.model), device)
+
+
+@torch.no_grad()  # inference mode would leave gathered layers that no later step can train with
 def evaluate(module: nn.Module, data: Batch, objective: Objective, batch: int, *, seed: int = 0) -> float:
     """The objective's value over all of `data`; it does not depend on the batch size.
 
