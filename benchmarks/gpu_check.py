@@ -5,9 +5,9 @@ python benchmarks/gpu_check.py --prepare --cache FOLDER     on a machine with ne
 python benchmarks/gpu_check.py --device cpu                 the same at small size, to test this script
 
 Four parts: the tests marked `gpu`, the text engine, a soft-token step, and QLoRA. Each compares its results with those
-of the CPU in fp32 within a stated tolerance, then takes times in bf16. A part that has no time left is not begun, and
-counts as failed. One JSON object is written; the exit status is 0 where all parts passed, 1 where one failed, and 2
-where the device does not exist.
+of the CPU in fp32 within a stated tolerance, then takes times in bf16. When --seconds are over, the part that runs is
+stopped, wherever it is, and counts as failed, as do those that have not begun. One JSON object is written; the exit
+status is 0 where all parts passed, 1 where one failed, and 2 where the device does not exist.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ LLM = "smollm2-135m"
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 TOLERANCES = {"fp32": 2e-3, "bf16": 0.05, "nf4": 0.1}
 """The largest difference from fp32 on the CPU, as a part of the range (logits) or the norm (losses, gradients)."""
+_GRACE_S = 2.0
+"""Seconds after which a part is stopped that should have ended by itself."""
 Result = dict[str, object]
 
 
@@ -239,20 +242,37 @@ def main() -> int:
         "torch": torch.__version__,
         "llm": LLM,
     }
-    found |= {"small": setting.small, "tolerances": TOLERANCES, "parts": (parts := {})}
+    found |= {"small": setting.small, "tolerances": TOLERANCES, "parts": {}}
+    return run_parts(setting, found, given.out)
+
+
+def run_parts(setting: Setting, found: Result, out: Path) -> int:
+    """Runs all parts, writes what was found, and returns the exit status; ends this process where time is over."""
+    parts: dict[str, Result] = {}
+    found["parts"] = parts
+
+    def stop() -> None:
+        over = {"passed": False, "error": "stopped: the seconds of this check were over (--seconds)"}
+        save({**found, "parts": dict.fromkeys(PARTS, over) | parts, "passed": False}, out)
+        os._exit(1)  # the part that runs may wait for a device that hangs
+
+    timer = threading.Timer(setting.until - time.monotonic() + _GRACE_S, stop)
+    timer.daemon = True
+    timer.start()
     for name in PARTS:
         parts[name] = run_part(name, setting)
-        print(
-            f"{name}: {'passed' if parts[name]['passed'] else 'FAILED'}, {parts[name].get('seconds', 0)} s",
-            flush=True,
-        )
+        passed = "passed" if parts[name]["passed"] else "FAILED"
+        print(f"{name}: {passed}, {parts[name].get('seconds', 0)} s", flush=True)
+    timer.cancel()
     found["passed"] = all(part["passed"] for part in parts.values())
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(
-        given.out, lambda path: path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    )
-    print(f"Written to {given.out}")
+    save(found, out)
     return 0 if found["passed"] else 1
+
+
+def save(found: Result, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, lambda path: path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8"))
+    print(f"Written to {out}", flush=True)
 
 
 if __name__ == "__main__":

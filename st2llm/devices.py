@@ -11,6 +11,8 @@ from torch import Tensor
 from st2llm.errors import ConfigError
 
 CPU = torch.device("cpu")
+_PINNED = ("cuda", "xpu")
+"""Kinds of devices that copy from pinned memory on their own."""
 _chosen: ContextVar[torch.device | None] = ContextVar("st2llm_device", default=None)
 
 
@@ -106,6 +108,16 @@ def seed_generator(device: torch.device, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+def move(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device. A copy to CUDA or XPU goes through pinned memory, and this process does not wait for it.
+
+    What the device does next waits, so no result depends on it.
+    """
+    if on_cpu(tensor) and device.type in _PINNED:
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def synchronise(device: torch.device) -> None:

@@ -1,5 +1,7 @@
 """Devices are chosen in one module, and no tensor is left behind on another one."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from st2llm.model.pretraining import FieldPretrainingModel
 from st2llm.types import Choice, Decoding, FreeText, Numbers, TrainingWindows
 
 PACKAGE = Path(devices.__file__).parent
+BENCHMARKS = PACKAGE.parent / "benchmarks"
 ASKS_TORCH = re.compile(
     r"torch\.(cuda|accelerator|mps|xpu|cpu|backends|get_default_device|set_default_device)\b"
     r"|\.cuda\(|\.pin_memory\(|torch\.device\(|device=['\"]|\.to\(['\"]|[!=]= ['\"](cpu|cuda|mps|xpu)['\"]|has_mkldnn"
@@ -98,6 +101,21 @@ def test_the_simulated_device_refuses_what_a_gpu_refuses():
         assert float(x.sum() + torch.tensor(1.0)) == 4.0
 
 
+def test_a_batch_is_copied_to_a_gpu_from_pinned_memory_and_nowhere_else():
+    x = torch.arange(3.0)
+    with simulated_device() as simulated:
+        moved = devices.move(x, DEVICE)
+        assert moved.device == DEVICE and simulated.pinned == 1
+        assert (
+            devices.move(moved, DEVICE).device == DEVICE
+            and devices.move(moved, devices.CPU).device == devices.CPU
+        )
+        assert devices.move(x, devices.CPU) is x and simulated.pinned == 1
+        batch = arm_and_preprocessor("none")[1].collate(windows()[:2], with_instructions=False).to(DEVICE)
+        assert simulated.pinned == 1 + len(batch.tensor_names())
+    assert torch.equal(moved.cpu(), x)
+
+
 def requests(llm, grammar):
     form = build_automaton(llm.tokenizer, grammar)
     return [DecodeRequest(tuple(llm.tokenizer.encode(text)), form, text) for text in TEXTS]
@@ -117,6 +135,19 @@ def test_the_engine_answers_and_scores_on_a_device_as_on_the_cpu(tiny, grammar):
         assert [draw.tokens for draw in again] == [draw.tokens for draw in draws]
         assert engine.log_likelihood(asked[:1], [draws[0].tokens]) == pytest.approx(nats, abs=1e-3)
         assert engine.candidate_logprobs(asked[0].prompt_ids, candidates) == pytest.approx(scores, abs=1e-3)
+
+
+def test_a_model_that_was_moved_after_its_first_answer_leaves_the_weights_packed_for_the_cpu(tiny):
+    llm = load_llm(tiny(), depth=2, dtype="fp32")
+    texts = [llm.tokenizer.encode(text) for text in TEXTS]
+    before, expected = llm.engine, torch.cat(llm.engine.hidden_states(texts))
+    assert llm.engine is before
+    with simulated_device(llm.model):
+        torch.testing.assert_close(
+            torch.cat(llm.engine.hidden_states(texts)).cpu(), expected, atol=1e-4, rtol=1e-4
+        )
+        assert llm.engine is not before
+    assert torch.equal(torch.cat(llm.engine.hidden_states(texts)), expected)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -167,8 +198,33 @@ def test_a_loss_is_drawn_and_computed_on_a_device_as_on_the_cpu(name):
 @pytest.mark.slow
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has an accelerator")
 def test_the_check_for_gpus_says_in_one_message_that_there_is_none():
-    script = PACKAGE.parent / "benchmarks" / "gpu_check.py"
+    script = BENCHMARKS / "gpu_check.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "'cuda' was asked for, but torch" in done.stderr and "--device cpu" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+
+
+@pytest.mark.slow
+def test_the_check_for_gpus_ends_a_part_that_hangs_when_its_seconds_are_over(tmp_path):
+    """A part that waits inside one call, as for a device that hangs, was never stopped."""
+    code = (
+        "import sys, threading\nimport gpu_check\n"
+        "gpu_check.PARTS.clear()\n"
+        "gpu_check.PARTS |= {'quick': lambda _: {'passed': True}, 'hangs': lambda _: threading.Event().wait()}\n"
+        "sys.exit(gpu_check.main())"
+    )
+    out = tmp_path / "check.json"
+    words = ["--device", "cpu", "--seconds", "1", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(BENCHMARKS), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    parts = json.loads(out.read_text())["parts"]
+    assert parts["quick"]["passed"] and not parts["hangs"]["passed"]
+    assert "stopped: the seconds of this check were over" in parts["hangs"]["error"]

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from st2llm.devices import move
 from st2llm.types import Sample
 
 
@@ -39,7 +40,7 @@ class TensorBatch:
         return replace(self, prompts=tuple(self.prompts[i] for i in rows), **selected)  # type: ignore[type-var]
 
     def to(self: TensorBatchT, device: torch.device) -> TensorBatchT:
-        moved = {name: getattr(self, name).to(device) for name in self.tensor_names()}
+        moved = {name: move(getattr(self, name), device) for name in self.tensor_names()}
         return replace(self, **moved)  # type: ignore[type-var]
 
     def tensor_names(self) -> list[str]:

@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,8 @@ class LanguageModel(Displayed):
         self.token_rms = embedding_scale * float(table.float().square().mean().sqrt())
         self.config_sha256 = model_files.config_sha256(files.folder)
         self._tokenizer_sha256 = model_files.tokenizer_sha256(files.folder)
+        self._engine: Engine | SingleTextEngine | None = None
+        self._engine_device = self.device
 
     @property
     def device(self) -> torch.device:
@@ -171,12 +172,18 @@ class LanguageModel(Displayed):
         by_length = " by text length" if TextLengths(base_of(self.model)).matter else ""
         return f"{self.sha256} depth {self.depth} {arithmetic} {settings} engine {ENGINE_VERSION}{by_length}"
 
-    @cached_property
+    @property
     def engine(self) -> Engine | SingleTextEngine:
         """The decoder over these weights, created at first use; batched where the architecture allows it.
 
-        Raises ConfigError for an architecture that neither engine reads as transformers does.
+        It holds weights in a layout of their device, so another one is created after they were moved. Raises
+        ConfigError for an architecture that neither engine reads as transformers does.
         """
+        if self._engine is None or self._engine_device != self.device:
+            self._engine, self._engine_device = self._new_engine(), self.device
+        return self._engine
+
+    def _new_engine(self) -> Engine | SingleTextEngine:
         try:
             return Engine(self.model, native_bf16=has_native_bf16(self.device))
         except ConfigError as error:

@@ -31,11 +31,14 @@ class SimulatedDevice(TorchFunctionMode):
     As on a GPU, a function of tensors on both devices raises RuntimeError, where the one on the CPU has dimensions;
     indices may stay on the CPU, and copies are explicit (`to`, `cpu`, `copy_`, an assignment). A tensor on DEVICE has
     no numpy array. Nothing is known of what happens inside one call of torch.
+
+    pinned: how many tensors were copied to pinned memory.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._ids: dict[int, weakref.ref[Tensor]] = {}
+        self.pinned = 0
 
     def mark(self, value: Any) -> Any:
         """Places tensors, also those in tuples, lists and dicts, on DEVICE."""
@@ -71,6 +74,9 @@ class SimulatedDevice(TorchFunctionMode):
         if name == "__get__" and owner is Tensor.is_cuda:
             return self.holds(args[0])
         given = list(_tensors((args, kwargs)))
+        if name == "pin_memory":  # needs an accelerator
+            self.pinned += 1
+            return args[0].clone()
         inside = any(self.holds(tensor) for tensor in given)
         if name in _TO_HOST and inside:
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
