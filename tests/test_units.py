@@ -18,7 +18,7 @@ from st2llm.config.catalog import RULES
 from st2llm.config.model import EncoderSettings, Projection
 from st2llm.data.windows.fitted_on import NOT_FITTED
 from st2llm.encode.field import edges_of
-from st2llm.evaluate.scoring.anomaly import add_anomaly_scores
+from st2llm.evaluate.scoring.tasks.anomaly import add_anomaly_scores
 from st2llm.model.arm import arm_spec, build_arm
 from st2llm.model.objectives.supervised import Regression
 from st2llm.predict.arm import ArmPredictor

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from st2llm.evaluate.run_folder.record import TRAINING_STATES, Gain, Record
-from st2llm.evaluate.scoring.anomaly import detected_by_kind
 from st2llm.evaluate.scoring.arms import FinishedArms
 from st2llm.evaluate.scoring.blocks import block_of_samples, middle_times
 from st2llm.evaluate.scoring.gains.choice import (
@@ -27,6 +26,7 @@ from st2llm.evaluate.scoring.gains.validation import (
     score_validation,
     validation_score,
 )
+from st2llm.evaluate.scoring.tasks.anomaly import detected_by_kind
 from st2llm.evaluate.scoring.totals import mean_draws, totals_by_sample
 from st2llm.evaluate.scoring.unread import metrics_by_rule, resolve_unread
 from st2llm.predict.answer_counts import AnswerCategory, sum_counts

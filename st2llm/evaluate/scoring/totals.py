@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from st2llm import metrics
-from st2llm.evaluate.scoring.anomaly import fault_totals
 from st2llm.evaluate.scoring.channels import ONE_CHANNEL, ChannelScale, ChannelScales
+from st2llm.evaluate.scoring.tasks.anomaly import fault_totals
 
 
 def score(

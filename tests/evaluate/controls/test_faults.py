@@ -15,7 +15,7 @@ from st2llm.data.windows.field import boundaries
 from st2llm.errors import DataError
 from st2llm.evaluate.controls.faults import KINDS, inject_faults, read_faults
 from st2llm.evaluate.run.compare import compare
-from st2llm.evaluate.scoring.anomaly import detected_by_kind
+from st2llm.evaluate.scoring.tasks.anomaly import detected_by_kind
 from st2llm.evaluate.scoring.totals import score, totals_by_sample
 
 

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,18 @@ from st2llm.types import slug
 _CITATION = (
     "Williams et al., Context is Key: A Benchmark for Forecasting with Essential Textual Information, 2025."
 )
+_LISTED = (
+    "name",
+    "history",
+    "horizon",
+    "region_of_interest",
+    "metric_scaling",
+    "weight",
+    "lower",
+    "upper",
+    "upper_at",
+)
+"""The columns of `instances.csv`; `upper_at` holds `step:limit` pairs."""
 _TEXTS = ("background", "scenario", "constraints")
 
 
@@ -28,7 +40,8 @@ class Instance:
     """One instance.
 
     past, future: values by timestamp. texts: by name, without empty ones. region_of_interest: steps of the future that
-    the text is about, from 0; empty for all. metric_scaling: the factor of the benchmark's CRPS.
+    the text is about, from 0; empty for all. metric_scaling: the factor of the benchmark's CRPS. lower, upper: limits
+    of all values of the future that the text states. upper_at: those of single steps, from 0.
     """
 
     name: str
@@ -38,6 +51,9 @@ class Instance:
     region_of_interest: tuple[int, ...]
     metric_scaling: float
     weight: float
+    lower: float | None = None
+    upper: float | None = None
+    upper_at: Mapping[int, float] = field(default_factory=dict)
 
 
 def read_instances(path: Path) -> Iterator[Instance]:
@@ -64,7 +80,21 @@ def _instance(row: Mapping[str, Any]) -> Instance:
         region_of_interest=tuple(int(step) for step in region) if isinstance(region, list) else (),
         metric_scaling=float(row["metric_scaling"]),
         weight=_fraction(str(row["weight"])),
+        lower=_limit(row.get("constraint_min")),
+        upper=_limit(row.get("constraint_max")),
+        upper_at={
+            int(step): float(value)
+            for step, value in zip(
+                row.get("constraint_variable_max_index") or [],
+                row.get("constraint_variable_max_values") or [],
+                strict=True,
+            )
+        },
     )
+
+
+def _limit(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _words(name: str) -> str:
@@ -93,7 +123,7 @@ def convert(sources: Mapping[str, Path]) -> Mapping[str, str]:
     """
     (path,) = sources.values()
     files: dict[str, str] = {}
-    listed = [["name", "history", "horizon", "region_of_interest", "metric_scaling", "weight"]]
+    listed = [list(_LISTED)]
     for instance in read_instances(path):
         files |= _files(instance)
         listed.append(
@@ -104,6 +134,8 @@ def convert(sources: Mapping[str, Path]) -> Mapping[str, str]:
                 " ".join(map(str, instance.region_of_interest)),
                 repr(instance.metric_scaling),
                 repr(instance.weight),
+                *("" if limit is None else repr(limit) for limit in (instance.lower, instance.upper)),
+                " ".join(f"{step}:{value!r}" for step, value in instance.upper_at.items()),
             ]
         )
     text = io.StringIO()

@@ -15,9 +15,9 @@ from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.runners.online import adapted
 from st2llm.evaluate.run.samples import ask_for_all, leave_places_out, without_truth
 from st2llm.evaluate.run_folder.store import RunStore
-from st2llm.evaluate.scoring.anomaly import add_anomaly_scores
 from st2llm.evaluate.scoring.channels import selection_metric
 from st2llm.evaluate.scoring.score_table import build_score_table
+from st2llm.evaluate.scoring.tasks.anomaly import add_anomaly_scores
 from st2llm.evaluate.scoring.totals import score
 from st2llm.predict import Predictor
 from st2llm.predict.baselines import fit_baseline

@@ -158,6 +158,19 @@ def test_an_instance_is_a_data_set_with_its_texts_in_order_and_one_window(contex
         load_data(f"{context_card}#atm-close-task-2")
 
 
+def test_limits_that_a_text_states_are_listed_with_the_instance(tmp_path: Path):
+    path = tmp_path / "tasks.jsonl"
+    limits = {
+        "constraint_min": 0.5,
+        "constraint_variable_max_index": [0, 1],
+        "constraint_variable_max_values": [7.0, 9],
+    }
+    path.write_text(instance() + instance(seed=2, **limits), encoding="utf-8")
+    listed = convert_instances({"tasks.jsonl": path})["instances.csv"].splitlines()
+    assert listed[0].endswith("weight,lower,upper,upper_at")
+    assert listed[1].endswith(",0.5,0.25,,,") and listed[2].endswith(",0.5,0.25,0.5,,0:7.0 1:9.0")
+
+
 def test_steps_are_months_where_they_are_and_a_faulty_line_is_named(tmp_path: Path):
     path = tmp_path / "tasks.jsonl"
     past = json.dumps({"0": {"2018-01": 1.0, "2018-02": 2.0}})

@@ -1,0 +1,1 @@
+"""Scores of particular tasks: faults, and regions of interest of a forecast."""
