@@ -231,6 +231,14 @@ def calibrate(
     trials: Annotated[
         int, typer.Option("--trials", metavar="N", min=10, help="Comparisons of each setting.")
     ] = 1000,
+    stored: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="DIR",
+            help="A finished run of the suite, whose scores are used; nothing is trained.",
+        ),
+    ] = None,
     simulation: Annotated[
         bool,
         typer.Option(
@@ -250,7 +258,7 @@ def calibrate(
     from st2llm.evaluate.calibration.calibrate import calibrate as run
 
     names = tuple(name.strip() for name in arms.split(",") if name.strip())
-    settings = CalibrationSettings(names, seeds=seeds, trials=trials, simulation=simulation)
+    settings = CalibrationSettings(names, seeds=seeds, trials=trials, simulation=simulation, run=stored)
     console = Console(stderr=True, quiet=is_quiet())
     with console.status("") as status:
         folder = run(

@@ -1,6 +1,6 @@
 """`st2llm calibrate`: trains arms of a suite with many seeds, compares them with themselves, and simulates the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import yaml
 
+from st2llm import config
 from st2llm.config.suite import Suite, load_suites
 from st2llm.errors import ConfigError
 from st2llm.evaluate.calibration import resampling, simulation
 from st2llm.evaluate.calibration.page import write_page
 from st2llm.evaluate.run.compare import compare
 from st2llm.evaluate.run_folder.reading import read_json, read_table
+from st2llm.evaluate.run_folder.results import read_results
 from st2llm.evaluate.run_folder.store import RunStore, write_json
-from st2llm.evaluate.scoring.arms import load_arms
+from st2llm.evaluate.scoring.arms import FinishedArms, load_arms
 from st2llm.evaluate.scoring.gains.gain import Scores
+from st2llm.evaluate.scoring.gains.twins import random_twin
 from st2llm.evaluate.scoring.records import score_table_of
 from st2llm.files import write_text
 
@@ -30,6 +33,8 @@ class CalibrationSettings:
 
     arms: trained arms of the suite that are compared with themselves; by default its native ones. seeds: training runs
     of each. trials: comparisons of each setting. draws: of the earlier bootstrap. simulation: also simulates errors.
+    run: the folder of a finished comparison of the suite, whose scores are used; nothing is trained. Its seeds are too
+    few to compare an arm with itself, so arms are compared with their random twins: labels exchanged, and power.
     """
 
     arms: tuple[str, ...] = ()
@@ -37,6 +42,7 @@ class CalibrationSettings:
     trials: int = 1000
     draws: int = 500
     simulation: bool = True
+    run: str | Path | None = None
 
 
 DEFAULT = CalibrationSettings()
@@ -54,28 +60,61 @@ def calibrate(
 
     The arms are trained with as many seeds in OUT/run, a comparison like any other, which can be resumed. progress: of
     the simulation. Returns the folder. Raises ConfigError for a list of suites, an arm that the suite does not train,
-    and fewer than six seeds.
+    fewer than six seeds, and a run of another suite or without random twins.
     """
     suites = load_suites(suite)
     if len(suites) != 1:
         raise ConfigError(
             f"{suite} lists {len(suites)} suites. Calibrate one of them, such as {suites[0].id}."
         )
+    root = Path(out) if out is not None else Path("runs") / f"calibrate-{suites[0].id}"
+    if settings.run is not None:
+        measured = _from_run(Path(settings.run), suites[0].id, settings)
+    else:
+        measured = _from_training(root, suites[0], settings, resume=resume)
+    write_json(root / "calibration.json", {**measured, **_simulated(settings, progress)})
+    write_page(root)
+    return root
+
+
+def _from_training(
+    root: Path, suite: Suite, settings: CalibrationSettings, *, resume: bool
+) -> dict[str, Any]:
+    """Trains the arms with many seeds in ROOT/run, and compares each with itself."""
     if settings.seeds < 2 * min(SEEDS_ON_A_SIDE):
         raise ConfigError(
             f"{settings.seeds} seeds are too few for two sides of {min(SEEDS_ON_A_SIDE)}. "
             f"Give --seeds {2 * min(SEEDS_ON_A_SIDE)} or more."
         )
-    many = _with_many_seeds(suites[0], settings)
-    root = Path(out) if out is not None else Path("runs") / f"calibrate-{suites[0].id}"
+    many = _with_many_seeds(suite, settings)
     path = root / "suite.yaml"
     text = yaml.safe_dump(many.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
     write_text(path, text)
     compare(path, out=root / "run", resume=resume)
-    content = {**_resampled(root / "run", many, settings), **_simulated(settings, progress)}
-    write_json(root / "calibration.json", content)
-    write_page(root)
-    return root
+    return _resampled(root / "run", many, settings)
+
+
+def _from_run(run: Path, suite_id: str, settings: CalibrationSettings) -> dict[str, Any]:
+    """Comparisons of arms with their random twins, from the scores of a finished run of the suite."""
+    results = read_results(run)
+    suite = config.parse(results.run["config"], into=Suite, where=str(run / "run.json"))
+    if suite.id != suite_id:
+        raise ConfigError(f"{run} is a run of {suite.id}, not of {suite_id}. Give a run of the suite.")
+    arms, table = _scores(run, suite)
+    names = settings.arms or tuple(p.name for p in suite.predictors if p.pretrained and p.trained)
+    twins = [(name, twin) for name in names if (twin := random_twin(arms, name)) is not None]
+    if not twins:
+        raise ConfigError(
+            f"{run}: none of {', '.join(names) or 'its arms'} has a random twin that was trained. Name others with "
+            f"--arms, or leave --run out."
+        )
+    return {
+        **_heading(results.run, suite, settings, seeds=len(suite.seeds)),
+        "real": [],
+        "resampled": [],
+        "exchanged": _exchanged(table, twins, suite.primary_metric, settings.trials),
+        "power": resampling.paired_power(table, twins, suite.primary_metric),
+    }
 
 
 def _with_many_seeds(suite: Suite, settings: CalibrationSettings) -> Suite:
@@ -102,29 +141,44 @@ def _with_many_seeds(suite: Suite, settings: CalibrationSettings) -> Suite:
 
 def _resampled(run: Path, suite: Suite, settings: CalibrationSettings) -> dict[str, Any]:
     """A/A comparisons and power from the scores of the run."""
-    card = read_json(run / "run.json")
-    arms = load_arms(RunStore(run), suite, suite.tasks[0].name, card["data"])
-    table = score_table_of(arms, read_table(run / "scores.parquet"))
+    arms, table = _scores(run, suite)
     metric = suite.primary_metric
     pairs = [(one, other) for i, one in enumerate(arms.predictors) for other in arms.predictors[i + 1 :]]
     return {
-        "suite": {"id": suite.id, "data": suite.data, "kind": suite.kind, "metric": metric},
-        "commit": card["commit"],
-        "dirty": card["dirty"],
-        "seeds": settings.seeds,
-        "trials": settings.trials,
+        **_heading(read_json(run / "run.json"), suite, settings, seeds=settings.seeds),
         "real": _of_each(
             arms.predictors,
             lambda arm: resampling.real_comparisons(table, arm, metric, seeds=SEEDS_ON_A_SIDE[0], most=20),
         ),
         "resampled": [row for arm in arms.predictors for row in _same_arm(table, arm, metric, settings)],
-        "exchanged": [
-            row
-            for pair in pairs
-            if (row := resampling.exchanged_comparisons(table, pair, metric, trials=settings.trials))
-        ],
+        "exchanged": _exchanged(table, pairs, metric, settings.trials),
         "power": [row for arm in arms.predictors for row in resampling.power(table, arm, metric)],
     }
+
+
+def _scores(run: Path, suite: Suite) -> tuple[FinishedArms, Scores]:
+    """The arms of a run on the suite's first task, and their scores."""
+    arms = load_arms(RunStore(run), suite, suite.tasks[0].name, read_json(run / "run.json")["data"])
+    return arms, score_table_of(arms, read_table(run / "scores.parquet"))
+
+
+def _heading(
+    card: Mapping[str, Any], suite: Suite, settings: CalibrationSettings, *, seeds: int
+) -> dict[str, Any]:
+    return {
+        "suite": {"id": suite.id, "data": suite.data, "kind": suite.kind, "metric": suite.primary_metric},
+        "commit": card["commit"],
+        "dirty": card["dirty"],
+        "seeds": seeds,
+        "trials": settings.trials,
+    }
+
+
+def _exchanged(
+    table: Scores, pairs: Sequence[tuple[str, str]], metric: str, trials: int
+) -> list[dict[str, Any]]:
+    rows = [resampling.exchanged_comparisons(table, pair, metric, trials=trials) for pair in pairs]
+    return [row for row in rows if row is not None]
 
 
 def _of_each(arms: Sequence[str], measure: Callable[[str], dict[str, Any] | None]) -> list[dict[str, Any]]:

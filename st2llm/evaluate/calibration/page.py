@@ -32,34 +32,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"Suite `{suite['id']}`, kind {suite['kind']}, metric {suite['metric']}, {content['seeds']} seeds, "
         f"{content['trials']} comparisons of each setting, commit {content['commit']}{dirty}. Shares in %, with exact "
         f"95 % binomial intervals.",
-        "## The same arm against itself",
-        "Trained arms compared with themselves under other seeds. Real: two sets of seeds on the test blocks as they "
-        "are. Resampled: seeds and blocks drawn anew in each comparison, with a gain planted into one side.",
-        _table(
-            (
-                "arm",
-                "seeds a side",
-                "blocks",
-                "comparisons",
-                "planted gain",
-                "95 % interval covers it",
-                *_VERDICTS,
-            ),
-            [
-                (
-                    f"{row['arm']} ({label})",
-                    row["seeds"],
-                    row["blocks"],
-                    row["trials"],
-                    format_gain_size(row["truth"], relative=relative),
-                    _share(row["coverage"]),
-                    *(_share(row[verdict]) for verdict in _VERDICTS),
-                )
-                for label, key in (("real", "real"), ("resampled", "resampled"))
-                for row in content[key]
-            ],
-        ),
     ]
+    if content["real"] or content["resampled"]:
+        parts += _same_arm(content, relative=relative)
     if content["exchanged"]:
         parts += [
             "Two arms whose labels are exchanged at random for each seed:",
@@ -96,6 +71,38 @@ def markdown(content: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n\n".join([*parts, *_simulation(content)]) + "\n"
+
+
+def _same_arm(content: Mapping[str, Any], *, relative: bool) -> list[str]:
+    return [
+        "## The same arm against itself",
+        "Trained arms compared with themselves under other seeds. Real: two sets of seeds on the test blocks as they "
+        "are. Resampled: seeds and blocks drawn anew in each comparison, with a gain planted into one side.",
+        _table(
+            (
+                "arm",
+                "seeds a side",
+                "blocks",
+                "comparisons",
+                "planted gain",
+                "95 % interval covers it",
+                *_VERDICTS,
+            ),
+            [
+                (
+                    f"{row['arm']} ({label})",
+                    row["seeds"],
+                    row["blocks"],
+                    row["trials"],
+                    format_gain_size(row["truth"], relative=relative),
+                    _share(row["coverage"]),
+                    *(_share(row[verdict]) for verdict in _VERDICTS),
+                )
+                for label, key in (("real", "real"), ("resampled", "resampled"))
+                for row in content[key]
+            ],
+        ),
+    ]
 
 
 def _simulation(content: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ trained, and blocks in runs of consecutive ones, so that neighbours stay neighbo
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -103,19 +104,59 @@ def power(table: Scores, arm: str, metric: str) -> list[dict[str, Any]]:
     The variance of the mean over blocks is scaled by their number, that between seeds by theirs.
     """
     pool = table.totals(arm, sorted(table.samples(arm)))
-    influence, in_time = _influence_of_halves(pool, metric), table.block not in UNORDERED_BLOCKS
-    half, count = influence.shape
+    in_time = table.block not in UNORDERED_BLOCKS
+    variances = _variances(_influence_of_halves(pool, metric), in_time=in_time)
+    return [{"arm": arm, **row} for row in _power_rows(variances, in_time=in_time)]
+
+
+def paired_power(table: Scores, pairs: Sequence[tuple[str, str]], metric: str) -> list[dict[str, Any]]:
+    """The same from the gains of arms over references with the same seeds, such as random twins.
+
+    The variances are means over the pairs, because few seeds estimate that of one pair badly. Pairs that share fewer
+    than two seeds are left out. Returns no row where none is left.
+    """
+    in_time, found = table.block not in UNORDERED_BLOCKS, []
+    names = []
+    for llm, reference in pairs:
+        seeds = sorted(set(table.seeds(llm)) & set(table.seeds(reference)))
+        if len(seeds) < 2:
+            continue
+        samples = sorted(table.samples(llm) & table.samples(reference))
+        influence = gain_influence(
+            metric, table.totals(llm, samples, seeds), table.totals(reference, samples, seeds)
+        )
+        found.append(_variances(influence, in_time=in_time))
+        names.append(f"{llm} over {reference}")
+    if not found:
+        return []
+    of_block, of_seed = (float(np.mean([each[part] for each in found])) for part in (0, 1))
+    rows = _power_rows((of_block, of_seed), in_time=in_time)
+    return [{"arm": ", ".join(names), **row} for row in rows]
+
+
+def _variances(influence: Float64[np.ndarray, "seed block"], *, in_time: bool) -> tuple[float, float]:
+    """The variance of a gain that one block and one training run add: those of a mean, times their number."""
+    seeds, count = influence.shape
     blocks = crossed_spread(influence.mean(axis=0)[None], in_time=in_time).se ** 2
     between = max(0.0, crossed_spread(influence, in_time=in_time).se ** 2 - blocks)
-    found = []
-    for seeds in POWER_SEEDS:
-        for number in POWER_BLOCKS:
-            spread = combined_spread(
-                blocks * count / number, block_df(number, in_time=in_time), between * half / seeds, seeds
-            )
-            found.append({"seeds": seeds, "blocks": number, "detectable": spread.detectable, "df": spread.df})
-    seed_sd = float(np.sqrt(between * half))
-    return [{"arm": arm, "seed_sd": seed_sd, **row} for row in found]
+    return blocks * count, between * seeds
+
+
+def _power_rows(variances: tuple[float, float], *, in_time: bool) -> list[dict[str, Any]]:
+    of_block, of_seed = variances
+    rows = []
+    for seeds, blocks in product(POWER_SEEDS, POWER_BLOCKS):
+        spread = combined_spread(of_block / blocks, block_df(blocks, in_time=in_time), of_seed / seeds, seeds)
+        rows.append(
+            {
+                "seed_sd": float(np.sqrt(of_seed)),
+                "seeds": seeds,
+                "blocks": blocks,
+                "detectable": spread.detectable,
+                "df": spread.df,
+            }
+        )
+    return rows
 
 
 def _sides(seeds: int) -> tuple[slice, slice]:

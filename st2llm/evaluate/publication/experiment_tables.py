@@ -12,14 +12,19 @@ from st2llm.evaluate.report.formats import (
     MISSING,
     format_gain,
     format_gain_interval,
+    format_gain_size,
     format_number,
     pluralize,
 )
 from st2llm.evaluate.run_folder.results import RunResults
+from st2llm.metrics import is_higher_better
 
 _MODELS = ("fine-tuned", "zero-shot", "without video", "majority")
 _EXAMPLES = ("zero", "few", "alike")
 """Endings of the arms that write numbers in one way: no example, recent examples, similar examples."""
+
+_PLANTED = (0.02, 0.05)
+"""Planted gains whose rate of discovery is shown by kind."""
 
 
 def questions(*reports: QuestionsReport) -> str:
@@ -144,6 +149,52 @@ def calibration(content: Mapping[str, Any]) -> str:
         "earlier interval covers",
     )
     return markdown_table(header, rows)
+
+
+def same_arm_by_kind(*contents: Mapping[str, Any]) -> str:
+    """A row for each calibration, arm and number of seeds: false verdicts, and how often planted gains are found."""
+    rows = []
+    for content in contents:
+        resampled = content["resampled"]
+        for arm, seeds in dict.fromkeys((row["arm"], row["seeds"]) for row in resampled):
+            of = {row["truth"]: row for row in resampled if (row["arm"], row["seeds"]) == (arm, seeds)}
+            same = of[0.0]
+            rows.append(
+                (
+                    _kind(content),
+                    arm,
+                    str(seeds),
+                    str(same["blocks"]),
+                    str(same["trials"]),
+                    *(_percent([same[key]["value"]]) for key in ("coverage", "helped", "hurt")),
+                    *(_percent([of[gain]["helped"]["value"]]) for gain in _PLANTED),
+                )
+            )
+    found = [f"{100 * gain:g} % planted: helped" for gain in _PLANTED]
+    return markdown_table(
+        ("kind", "arm", "seeds", "blocks", "n", "95 % interval covers", "helped", "hurt", *found), rows
+    )
+
+
+def power_by_kind(*contents: Mapping[str, Any]) -> str:
+    """A row for each calibration and arm: the gain that is found in 80 % of runs, by number of seeds and blocks."""
+    settings = list(
+        dict.fromkeys((row["seeds"], row["blocks"]) for each in contents for row in each["power"])
+    )
+    rows = []
+    for content in contents:
+        relative = not is_higher_better(content["suite"]["metric"])
+        for arm in dict.fromkeys(row["arm"] for row in content["power"]):
+            of = {(row["seeds"], row["blocks"]): row for row in content["power"] if row["arm"] == arm}
+            sizes = [format_gain_size(of[setting]["detectable"], relative=relative) for setting in settings]
+            deviation = format_gain_size(of[settings[0]]["seed_sd"], relative=relative)
+            rows.append((_kind(content), arm, str(content["seeds"]), deviation, *sizes))
+    header = [f"{seeds} seeds, {blocks} blocks" for seeds, blocks in settings]
+    return markdown_table(("kind", "arm", "trained seeds", "seed deviation", *header), rows)
+
+
+def _kind(content: Mapping[str, Any]) -> str:
+    return f"{content['suite']['kind']}: {content['suite']['data']}"
 
 
 def _percent(shares: Sequence[float]) -> str:

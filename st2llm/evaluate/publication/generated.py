@@ -6,9 +6,10 @@ suite of the report of a list.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from st2llm.errors import ConfigError, nearest
 from st2llm.evaluate.publication.committed import (
@@ -24,7 +25,9 @@ from st2llm.evaluate.publication.experiment_tables import (
     number_formats,
     page_sources,
     page_table,
+    power_by_kind,
     questions,
+    same_arm_by_kind,
 )
 from st2llm.evaluate.publication.tables import COMPARISON_TABLES
 from st2llm.evaluate.publication.text_tables import TEXT_TABLES
@@ -86,17 +89,31 @@ def _ladder(reports: Path, names: Sequence[str]) -> str:
 
 
 def _calibration(reports: Path, names: Sequence[str]) -> str:
-    parts = []
+    read = _read_calibrations(reports, [f"calibration-{name}" for name in names])
+    return "\n\n".join(f"{calibration(content)}\n\n{source}." for content, source in read)
+
+
+def _by_kind(table: Callable[..., str], reports: Path, names: Sequence[str]) -> str:
+    """One table of several calibrations, whose folders are named whole, with their sources."""
+    read = _read_calibrations(reports, names)
+    return "\n\n".join(
+        [table(*(content for content, _ in read)), ". ".join(source for _, source in read) + "."]
+    )
+
+
+def _read_calibrations(reports: Path, names: Sequence[str]) -> list[tuple[Mapping[str, Any], str]]:
+    """What each calibration holds, and its source in words."""
+    read = []
     for name in names:
-        folder = newest_report(reports, f"calibration-{name}")
+        folder = newest_report(reports, name)
         content = read_json(folder / "calibration.json")
         source = (
             f"Source: `evaluation/reports/{folder.name}`; {content['seeds']} seeds; {content['trials']} comparisons of "
             f"each setting; commit {content['commit'][:7]}"
             + (" **with uncommitted changes**" if content["dirty"] else "")
         )
-        parts += [calibration(content), f"{source}."]
-    return "\n\n".join(parts)
+        read.append((content, source))
+    return read
 
 
 TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
@@ -107,6 +124,8 @@ TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
     "answers": _answers,
     "ladder": _ladder,
     "calibration": _calibration,
+    "same-arm": partial(_by_kind, same_arm_by_kind),
+    "power": partial(_by_kind, power_by_kind),
     "beside": _beside,
 }
 """By name in a page: the table with its source, from the folder of reports and the names of those to show."""

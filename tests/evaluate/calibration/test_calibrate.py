@@ -1,13 +1,17 @@
 """`st2llm calibrate` from end to end on made-up data: arms with many seeds against themselves."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from support import tiny_suite
 
+from st2llm import recipes
 from st2llm.errors import ConfigError
+from st2llm.evaluate.calibration import calibrate as calibrate_module
 from st2llm.evaluate.calibration.calibrate import CalibrationSettings, calibrate
 
+RUN = "evaluation/reports/2026-11-30-five-kinds/five-kinds-event/run.json"
 SETTINGS = CalibrationSettings(("none",), seeds=6, trials=20, simulation=False)
 
 
@@ -41,3 +45,28 @@ def test_arms_that_are_not_trained_too_few_seeds_and_lists_are_refused(suite, tm
     with pytest.raises(ConfigError, match="lists 6 suites"):
         calibrate("five-kinds", out=tmp_path / "c")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_finished_run_is_calibrated_without_any_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate_module, "compare", None)
+    run = recipes.locate(RUN).parent
+    settings = replace(SETTINGS, arms=(), run=run)
+    folder = calibrate("five-kinds-event", out=tmp_path / "out", settings=settings)
+    content = json.loads((folder / "calibration.json").read_text())
+    assert content["seeds"] == 3 and content["resampled"] == content["real"] == []
+    arms = "llm-frozen over llm-random, llm-lora over llm-random-lora"
+    assert {row["arm"] for row in content["power"]} == {arms}
+    assert [row["arms"] for row in content["exchanged"]] == [
+        ["llm-frozen", "llm-random"],
+        ["llm-lora", "llm-random-lora"],
+    ]
+    assert "The same arm against itself" not in (folder / "calibration.md").read_text()
+
+
+def test_a_run_of_another_suite_or_without_random_twins_is_refused(tmp_path):
+    run = recipes.locate(RUN).parent
+    settings = replace(SETTINGS, arms=(), run=run)
+    with pytest.raises(ConfigError, match="a run of five-kinds-event, not of five-kinds-graph"):
+        calibrate("five-kinds-graph", out=tmp_path / "a", settings=settings)
+    with pytest.raises(ConfigError, match="none of matched has a random twin"):
+        calibrate("five-kinds-event", out=tmp_path / "b", settings=replace(settings, arms=("matched",)))

@@ -66,3 +66,19 @@ def test_power_grows_with_seeds_and_the_deviation_between_seeds_is_recovered():
     assert without[1]["detectable"] < 0.6 * without[0]["detectable"]  # 200 blocks and 40
     # Of the difference of two runs: the root of two times that of one.
     assert rows[0]["seed_sd"] == pytest.approx(0.02 * np.sqrt(2), rel=0.3)
+
+
+def test_paired_power_follows_the_variation_of_gains_between_seeds_and_blocks():
+    pairs = [("a", "b")]
+    few = resampling.paired_power(stored(seed_sd=0.0, arms=("a", "b")), pairs, "mae")
+    varied = resampling.paired_power(stored(seeds=40, seed_sd=0.05, arms=("a", "b")), pairs, "mae")
+    assert [(row["seeds"], row["blocks"]) for row in few[:2]] == [(3, 40), (3, 200)]
+    assert {row["arm"] for row in few} == {"a over b"}
+    # A gain of two arms varies by the square root of two times as much as one arm.
+    assert varied[0]["seed_sd"] == pytest.approx(0.05 * 2**0.5, rel=0.3) and few[0]["seed_sd"] < 0.01
+    assert varied[1]["detectable"] > 3 * few[1]["detectable"]
+    assert few[1]["detectable"] < few[0]["detectable"]  # more blocks
+
+
+def test_pairs_without_two_shared_seeds_have_no_power():
+    assert resampling.paired_power(stored(seeds=1, arms=("a", "b")), [("a", "b")], "mae") == []

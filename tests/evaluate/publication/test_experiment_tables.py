@@ -7,7 +7,14 @@ from support import fake_run
 
 from st2llm.errors import DataError
 from st2llm.evaluate.publication.committed import read_questions, read_report
-from st2llm.evaluate.publication.experiment_tables import calibration, number_formats, page_table, questions
+from st2llm.evaluate.publication.experiment_tables import (
+    calibration,
+    number_formats,
+    page_table,
+    power_by_kind,
+    questions,
+    same_arm_by_kind,
+)
 
 
 def test_questions_show_shares_unreadable_answers_and_gains(tmp_path):
@@ -72,4 +79,31 @@ def test_a_calibration_shows_ranges_over_settings_and_no_rate_of_verdicts_for_on
         "| none against itself, resampled | 3 | 40 | 100 | 95.0 % | 1.0 % | 2.0 % | – |",
         "| simulated, 1 setting | 1 | 40 | 100 | 50.0 % | no verdict | no verdict | 25.0 % |",
         "| simulated, 2 settings | 3 | 40 | 200 | 93.0 to 96.0 % | 2.0 to 3.0 % | 2.0 % | 46.5 to 48.0 % |",
+    ]
+
+
+def test_calibrations_of_several_kinds_are_rows_of_one_table_in_the_unit_of_their_gain():
+    def same(truth, helped):
+        shares = {"coverage": 0.95, "helped": helped, "hurt": 0.02}
+        values = {name: {"value": value} for name, value in shares.items()}
+        return {"arm": "none", "seeds": 3, "blocks": 40, "trials": 100, "truth": truth, **values}
+
+    def content(kind, metric):
+        power = {"arm": "none", "seed_sd": 0.014, "detectable": 0.05}
+        return {
+            "suite": {"kind": kind, "data": "town", "metric": metric},
+            "seeds": 10,
+            "resampled": [same(0.0, 0.01), same(0.02, 0.4), same(0.05, 0.9)],
+            "power": [{**power, "seeds": 3, "blocks": 40}, {**power, "seeds": 3, "blocks": 200}],
+        }
+
+    contents = content("graph", "mae"), content("trajectory", "acc@1")
+    head, _, *rows = power_by_kind(*contents).splitlines()
+    assert head.endswith("| seed deviation | 3 seeds, 40 blocks | 3 seeds, 200 blocks |")
+    assert rows == [
+        "| graph: town | none | 10 | 1.4 % | 5.0 % | 5.0 % |",
+        "| trajectory: town | none | 10 | 1.4 points | 5.0 points | 5.0 points |",
+    ]
+    assert same_arm_by_kind(contents[0]).splitlines()[2:] == [
+        "| graph: town | none | 3 | 40 | 100 | 95.0 % | 1.0 % | 2.0 % | 40.0 % | 90.0 % |"
     ]
