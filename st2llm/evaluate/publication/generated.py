@@ -81,6 +81,19 @@ def _answers(reports: Path, names: Sequence[str]) -> str:
     return "\n".join(answers)
 
 
+def _ranking(reports: Path, names: Sequence[str]) -> str:
+    """What `st2llm audit` wrote about the ranking of runs: its sentences, and the table of choices."""
+    parts = []
+    for name in names:
+        page = newest_report(reports, name) / "ranking.md"
+        sentences = [
+            line for line in page.read_text(encoding="utf-8").split("\n|", 1)[0].splitlines() if line
+        ]
+        found = "\n".join(f"- {sentence}" for sentence in sentences[2:])
+        parts += [sentences[1], found, first_table(page), describe_source([read_report(reports, name)])]
+    return "\n\n".join(parts)
+
+
 def _ladder(reports: Path, names: Sequence[str]) -> str:
     folders = [newest_report(reports, name) for name in names]
     tables = [first_table(folder / "ladder.md") for folder in folders]
@@ -123,6 +136,7 @@ TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
     "benchmark": _page,
     "answers": _answers,
     "ladder": _ladder,
+    "ranking": _ranking,
     "calibration": _calibration,
     "same-arm": partial(_by_kind, same_arm_by_kind),
     "power": partial(_by_kind, power_by_kind),
