@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 from support.command_line import run_cli
 
+from st2llm.distributed import cluster, parts
+from st2llm.distributed.placement import Placement
 from st2llm.evaluate.run import compare, plan
 from st2llm.evaluate.run_folder.store import RunStore
 
@@ -43,7 +45,45 @@ def test_every_option_reaches_the_comparison(monkeypatch):
     }
 
 
-@pytest.mark.parametrize("words", [["--seeds", "a,b"], ["--prune"]])
+def test_the_part_reaches_the_comparison(monkeypatch):
+    seen = []
+
+    def record(request, part):
+        seen.append((request.suite, request.resume, str(part)))
+        raise _StopError
+
+    monkeypatch.setattr(plan, "make", lambda *_, resume, **__: SimpleNamespace(stores=(), root=Path("c")))
+    monkeypatch.setattr(parts, "run_part", record)
+    run_cli("compare", "town", "--part", "2/3")
+    assert seen == [("town", False, "2/3")]
+
+
+def test_the_engine_and_what_each_job_gets_reach_the_comparison(monkeypatch):
+    seen = []
+
+    def record(request, placement):
+        seen.append((request.suite, placement))
+        raise _StopError
+
+    monkeypatch.setattr(plan, "make", lambda *_, **__: SimpleNamespace(stores=(), root=Path("c")))
+    monkeypatch.setattr(cluster, "run_on", record)
+    options = ["--workers", "3", "--gpus-per-job", "0.5", "--threads", "2"]
+    run_cli("compare", "town", "--on", "slurm://gpu?time=60&account=mine", *options)
+    settings = (("time", "60"), ("account", "mine"))
+    assert seen == [("town", Placement("slurm", "gpu", settings, workers=3, gpus=0.5, threads=2))]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--seeds", "a,b"],
+        ["--prune"],
+        ["--part", "1/2", "--on", "ray"],
+        ["--workers", "2"],
+        ["--gpus-per-job", "1"],
+        ["--threads", "2"],
+    ],
+)
 def test_options_that_cannot_be_used_are_a_usage_error(words):
     assert run_cli("compare", "demo", *words).returncode == 2
 
