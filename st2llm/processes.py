@@ -1,12 +1,17 @@
-"""Runs numbered jobs, such as the shards of a set, in worker processes that open what they need once each."""
+"""Runs numbered jobs, such as the shards of a set, in worker processes that open what they need once each.
+
+Also: how other processes are started so that Ctrl-C, which a terminal sends to all of them, does not end them.
+"""
 
 import itertools
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_end
 from typing import Any, TypeVar
 
@@ -82,3 +87,13 @@ def _end_with_parent() -> None:
 def _watch(sentinel: int) -> None:
     wait_for_end([sentinel])
     os._exit(1)
+
+
+@contextmanager
+def without_interruptions() -> Iterator[None]:
+    """A context in which started processes, and theirs, never receive SIGINT: this process ends them itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

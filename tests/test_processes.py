@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from st2llm.errors import ArtefactError, ConfigError, DataError
-from st2llm.processes import map_jobs
+from st2llm.processes import map_jobs, without_interruptions
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +48,16 @@ def test_an_error_of_a_job_or_of_opening_is_raised_as_it_is():
 def test_a_killed_worker_is_one_clear_message():
     with pytest.raises(ArtefactError, match=r"go on with --resume, and with fewer --workers than 2"):
         list(map_jobs(partial(_open, "killed"), range(6), 2))
+
+
+def test_ctrl_c_does_not_end_what_was_started_without_interruptions():
+    with without_interruptions():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    child.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.5)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
 
 
 def test_workers_end_with_their_killed_parent(tmp_path):

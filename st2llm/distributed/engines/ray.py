@@ -1,170 +1,107 @@
-"""Runs jobs as tasks of Ray: of a cluster that this process starts for itself, or of one that runs already."""
+"""Runs jobs as tasks of Ray: of a cluster that is started for the run, or of one that runs already."""
 
-import logging
+import contextlib
 import os
-import platform
-import socket
-import time
-from collections.abc import Callable
-from typing import Any
+import subprocess
+import sys
+from multiprocessing import Pipe
+from typing import Any, cast
 
-import ray
-from ray import exceptions
+from ray import cloudpickle
 
-from st2llm.distributed.engine import LostWorkerError
+from st2llm.distributed.engines.ray_driver import CONTINUE
 from st2llm.distributed.placement import Placement
 from st2llm.distributed.units import Unit
-from st2llm.distributed.worker import JobResult, WorkerContext, work
+from st2llm.distributed.worker import JobResult, WorkerContext
 from st2llm.errors import EngineError
+from st2llm.processes import without_interruptions
 
-_CONNECT_S = 5.0
-_PROBE_EVERY_S, _GONE_AFTER_S = 1.0, 8.0
-"""The head is asked so often whether it is there, and is gone when it has not answered for so long."""
-_LOST = (
-    exceptions.WorkerCrashedError,
-    exceptions.NodeDiedError,
-    exceptions.OutOfMemoryError,
-    exceptions.ObjectLostError,
-    exceptions.LocalRayletDiedError,
-)
+_DRIVER = "st2llm.distributed.engines.ray_driver"
+_CONNECT_S, _ANSWER_S = 600.0, 120.0
+"""Seconds that the driver may take to start and connect, and for each answer after that."""
+_END_S = 20.0
+"""Seconds that it may take to end."""
 
 
 class RayEngine:
-    """Tasks of a Ray cluster: one a unit, with as many cores as a job has threads.
+    """Tasks of a Ray cluster, one a unit, submitted by a driver process (`ray_driver`) that this one watches.
 
-    An empty address starts a cluster on this machine, which ends with the run. HOST:PORT is a cluster that runs
-    already, as in `ray start --address`, one of whose nodes this machine is; `auto` is the one that it belongs to.
+    The address is as `ray_driver.RayDriver` takes it.
     """
 
     def __init__(self, placement: Placement) -> None:
-        self.placement = placement
         if placement.settings:
             raise EngineError("ray:// takes an address alone, without settings after a `?`.")
-        _connect(placement)
-        self.head = _Head(str(ray.get_runtime_context().gcs_address))
+        self.driver = _DriverProcess(placement.address)
+        self._token = ""
         try:
-            self.gpus, cpus = self._resources(ray.cluster_resources())
-        except EngineError:
+            self.workers: int | None = self.driver.ask(placement, _CONNECT_S)
+        except BaseException:
             self.stop()
             raise
-        self.workers: int | None = min(placement.workers or cpus, cpus // placement.threads)
-        self._work = ray.remote(max_retries=0)(work)
-        self._contexts: dict[str, Any] = {}
 
     def submit(self, context: WorkerContext, unit: Unit) -> "RayJob":
-        self.head.check()
-        if context.token not in self._contexts:
-            self._contexts[context.token] = ray.put(context)
-        task = self._work.options(
-            num_cpus=self.placement.threads, num_gpus=self.gpus if unit.gpu else 0, name=unit.id.key
-        )
-        return RayJob(task.remote(self._contexts[context.token], unit.id), self.head)
+        if context.token != self._token:
+            self.driver.ask(("share", cloudpickle.dumps(context)))
+            self._token = context.token
+        return RayJob(cast(int, self.driver.ask(("submit", unit))), self.driver)
 
     def stop(self) -> None:
-        """Ends the tasks of this process and its connection; a cluster that it started ends, others go on."""
-        if not self.head.gone:  # Ray would wait for it
-            ray.shutdown()
-
-    def _resources(self, there: dict[str, float]) -> tuple[float, int]:
-        """The GPUs of a job, and the cores of the cluster. Raises EngineError where there are too few."""
-        cpus, gpus, wanted = int(there.get("CPU", 0)), float(there.get("GPU", 0)), self.placement.gpus
-        if cpus < self.placement.threads:
-            raise EngineError(
-                f"Each job asks for {self.placement.threads} cores, but Ray has {cpus} in all. Give fewer "
-                f"--threads, or start larger nodes."
-            )
-        if wanted is not None and wanted > gpus:
-            raise EngineError(
-                f"Each job asks for {wanted:g} GPUs (--gpus-per-job), but Ray has {gpus:g} in all. Leave the option "
-                f"out, or start a node with GPUs."
-            )
-        return (min(1.0, gpus) if wanted is None else wanted), cpus
+        """Ends the tasks and the connection; a cluster that was started for them ends, others go on."""
+        self.driver.stop()
 
 
 class RayJob:
     """A task that Ray has taken."""
 
-    def __init__(self, reference: Any, head: "_Head") -> None:
-        self.reference, self.head = reference, head
+    def __init__(self, number: int, driver: "_DriverProcess") -> None:
+        self.number, self.driver = number, driver
 
     def done(self) -> bool:
-        self.head.check()
-        ready, _ = ray.wait([self.reference], timeout=0)
-        return bool(ready)
+        return bool(self.driver.ask(("done", self.number)))
 
     def result(self) -> JobResult:
+        return cast(JobResult, self.driver.ask(("result", self.number)))
+
+
+class _DriverProcess:
+    """The process that is connected to Ray."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address or "this machine"
+        self._pipe, there = Pipe()
+        path = os.pathsep.join(filter(None, sys.path))  # workers import what this process does
+        with there, without_interruptions():
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", _DRIVER, str(there.fileno()), sys.argv[0]],
+                env={**os.environ, "PYTHONPATH": path},
+                pass_fds=[there.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # Ray writes its own messages beside the exceptions that it raises
+            )
+
+    def ask(self, request: Any, seconds: float = _ANSWER_S) -> Any:
+        """The answer to a request. Raises the error that the driver met, EngineError where none comes."""
         try:
-            result: JobResult = ray.get(self.reference)
-            return result
-        except _LOST as error:
-            self.head.check(now=True)
-            raise LostWorkerError(_first_line(error)) from error
-        except exceptions.RayError as error:
-            raise EngineError(f"A worker of Ray could not run a job: {_first_line(error)}") from error
+            self._pipe.send(request)
+            if not self._pipe.poll(seconds):
+                raise EngineError(f"Ray at {self.address} has not answered for {seconds:.0f} s. {CONTINUE}")
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            status = self._process.wait()
+            raise EngineError(
+                f"The Ray of {self.address} is gone: its head or the node of this machine has ended, and Ray has ended "
+                f"its driver with them (status {status}; its messages are in /tmp/ray/session_latest/logs). {CONTINUE}"
+            ) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-
-class _Head:
-    """The head of a cluster, asked now and then whether it is there. Ray itself waits for it without an end."""
-
-    def __init__(self, address: str, now: Callable[[], float] = time.monotonic) -> None:
-        self.address, self.now = address, now
-        self._asked = self._answered = now()
-        self.gone = False
-
-    def check(self, *, now: bool = False) -> None:
-        """Raises EngineError where it has not answered for some seconds; now: at once where it does not answer."""
-        if self.now() - self._asked < _PROBE_EVERY_S and not now:
-            return
-        self._asked = self.now()
-        try:
-            _check_answers(self.address)
-            self._answered = self._asked
-        except OSError as error:
-            if now or self.now() - self._answered > _GONE_AFTER_S:
-                self.gone = True
-                raise EngineError(
-                    f"The head of Ray at {self.address} does not answer any more ({error}). What has finished is kept: "
-                    f"continue with --resume when it is back, or without --on."
-                ) from error
-
-
-def _connect(placement: Placement) -> None:
-    """Connects to a cluster, or starts one. Raises EngineError where it does not answer, or has another version."""
-    address = placement.address
-    cores = (placement.workers or os.cpu_count() or 1) * placement.threads if not address else None
-    try:
-        if address not in ("", "auto"):
-            _check_answers(address)
-        ray.init(
-            address=address or "local",
-            num_cpus=cores,
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, TimeoutError, OSError) as error:
-        raise EngineError(
-            f"Ray at {address or 'this machine'} does not answer ({_first_line(error)}). Start it with `ray start "
-            f"--head` and give its address, or --on ray for a cluster of this machine alone; a cluster with a "
-            f"token asks for RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
-        ) from error
-    except RuntimeError as error:
-        raise EngineError(
-            f"Ray at {address or 'this machine'} cannot be used: {_first_line(error)} Here are Ray {ray.__version__} "
-            f"and Python {platform.python_version()}; install the same on the cluster and here."
-        ) from error
-
-
-def _check_answers(address: str) -> None:
-    """Raises OSError where no port is open at HOST:PORT, sooner than Ray gives up; EngineError for other words."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise EngineError(
-            f"--on ray:// takes HOST:PORT, such as ray://head:6379, or auto; but {address!r} came."
-        )
-    socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    def stop(self) -> None:
+        """Asks the process to end its tasks and itself; ends it where it does not."""
+        self._pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+        self._process.kill()
+        self._process.wait()

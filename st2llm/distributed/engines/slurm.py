@@ -15,6 +15,7 @@ from st2llm.distributed.units import Unit
 from st2llm.distributed.worker import JobResult, WorkerContext, work
 from st2llm.errors import EngineError
 from st2llm.evaluate.run_folder.store import JOBS
+from st2llm.processes import without_interruptions
 
 _HERE = "local"
 _END_S = 5.0
@@ -54,7 +55,8 @@ class SlurmEngine:
             name=f"st2llm-{unit.id.key}", gpus_per_node=gpus, cpus_per_task=self.placement.threads
         )
         try:
-            job = SlurmJob(executor.submit(work, context, unit.id))
+            with without_interruptions():
+                job = SlurmJob(executor.submit(work, context, unit.id))
         except FailedJobError as error:
             raise EngineError(
                 f"SLURM refused the job {unit.id.key}: {error}. Check the partition, --gpus-per-job and the settings "
@@ -64,9 +66,12 @@ class SlurmEngine:
         return job
 
     def stop(self) -> None:
-        """Cancels the jobs that have not finished."""
+        """Cancels the jobs that have not finished, and waits for those of this machine."""
         for job in self._jobs:
             job.cancel()
+        psutil.wait_procs([process for job in self._jobs for process in job.ended], timeout=_END_S)
+        for job in self._jobs:
+            job.done()  # so that submitit knows that its process has ended
 
     def _executor(self, folder: Path) -> submitit.AutoExecutor:
         if folder not in self._executors:
@@ -92,6 +97,7 @@ class SlurmJob:
 
     def __init__(self, job: "submitit.Job[JobResult]") -> None:
         self.job = job
+        self.ended: list[psutil.Process] = []
         self._over = False
 
     def done(self) -> bool:
@@ -113,20 +119,19 @@ class SlurmJob:
         if self.done():
             return
         if isinstance(self.job, LocalJob):  # an interruption of its launcher would leave the worker behind
-            _end_processes(int(self.job.job_id))
-            self.job.get_info()  # so that it knows that its process has ended
+            self.ended = _kill_processes(int(self.job.job_id))
         else:
             self.job.cancel(check=False)
 
 
-def _end_processes(pid: int) -> None:
-    """Ends a process of this machine and all that it has started."""
+def _kill_processes(pid: int) -> list[psutil.Process]:
+    """Kills a process of this machine and all that it has started; returns them."""
     try:
         launcher = psutil.Process(pid)
         processes = [*launcher.children(recursive=True), launcher]
     except psutil.NoSuchProcess:
-        return
+        return []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=_END_S)
+    return processes

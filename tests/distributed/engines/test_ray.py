@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from support.command_line import run_cli
 from support.faulty_model import FaultyModel, request
 from support.tiny_suite import assert_same_numbers, leftovers
+from support.waiting_comparison import WaitingComparison
 
 from st2llm.distributed import cluster
 from st2llm.distributed.cluster import run_on, start_engine
@@ -24,6 +26,8 @@ from st2llm.evaluate.run.compare import run_here
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))
 ray = pytest.importorskip("ray", reason="needs the extra `ray`")
+
+from st2llm.distributed.engines.ray_driver import RayDriver  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,7 +45,7 @@ def _free_port():
 class Head:
     """A cluster of two cores on this machine, in processes of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, path=None):
         self.port, self.log = _free_port(), folder / "head.log"
         command = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
         options = [
@@ -58,7 +62,7 @@ class Head:
                 env={
                     **os.environ,
                     "OMP_NUM_THREADS": "1",
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "PYTHONPATH": path or os.pathsep.join(filter(None, sys.path)),
                 },
                 stdout=log,
                 stderr=log,
@@ -69,9 +73,13 @@ class Head:
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.1)
 
-    def stop(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +87,9 @@ def head(tmp_path_factory):
     """A cluster that asks for a token."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("OMP_NUM_THREADS", "1")
-        started = Head(tmp_path_factory.mktemp("ray"))
-        started.wait()
-        yield started
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            started.stop()
+        with Head(tmp_path_factory.mktemp("ray")) as started:
+            started.wait()
+            yield started
 
 
 def _place(head, **options):
@@ -119,7 +125,7 @@ def test_gpus_and_cores_that_no_node_has_are_refused_before_any_job(head):
 def test_another_version_of_ray_names_both(head, monkeypatch):
     monkeypatch.setattr(ray, "__version__", "1.13.0")
     with pytest.raises(EngineError, match=r"Version mismatch.* Here are Ray 1\.13\.0"):
-        start_engine(_place(head))
+        RayDriver(_place(head))
 
 
 def test_an_address_that_does_not_answer_is_one_message(two_rules, tmp_path):
@@ -130,6 +136,37 @@ def test_an_address_that_does_not_answer_is_one_message(two_rules, tmp_path):
     for words in ("ray://head", "ray://head:x"):
         with pytest.raises(EngineError, match="takes HOST:PORT"):
             start_engine(parse_placement(words))
+
+
+def test_ctrl_c_ends_the_cluster_with_one_message_and_the_run_can_be_resumed(card, tmp_path):
+    with WaitingComparison(tmp_path, card) as comparison:
+        comparison.start("ray")
+        comparison.interrupt()
+        written = comparison.wait()
+        assert comparison.process.returncode == 130 and "Traceback" not in written
+        assert written.splitlines()[-1].startswith(
+            "Interrupted. Finished work is kept. Continue with: st2llm compare"
+        )
+        assert comparison.still_running() == set()
+        resumed = comparison.resume()
+        assert resumed.returncode == 0, resumed.stderr
+
+
+def test_a_ray_that_ends_meanwhile_is_one_message_and_what_has_finished_is_kept(card, tmp_path):
+    """Ray ends the process that is connected to it, which once was the command itself."""
+    with WaitingComparison(tmp_path, card) as comparison, Head(tmp_path, comparison.path) as head:
+        head.wait()
+        comparison.start(f"ray://127.0.0.1:{head.port}")
+        for process in psutil.Process(head.process.pid).children(recursive=True):
+            if "raylet" in process.name():
+                process.kill()
+        written = comparison.wait()
+        assert comparison.process.returncode == 1
+        assert [line for line in written.splitlines() if " done, " not in line] == [written.splitlines()[-1]]
+        assert "is gone: its head or the node of this machine" in written and "--resume" in written
+        assert comparison.still_running() == set()
+        resumed = comparison.resume()
+        assert resumed.returncode == 0, resumed.stderr
 
 
 def test_a_package_that_is_missing_names_the_extra(two_rules, tmp_path, monkeypatch):

@@ -2,14 +2,12 @@
 
 import os
 import sys
-import time
-from pathlib import Path
 
 import pytest
 from support.faulty_model import FaultyModel, request
 from support.tiny_suite import assert_same_numbers
+from support.waiting_comparison import WaitingComparison
 
-from st2llm.distributed import schedule
 from st2llm.distributed.cluster import run_on, start_engine
 from st2llm.distributed.placement import parse_placement
 from st2llm.errors import EngineError
@@ -37,31 +35,20 @@ def test_results_are_those_of_one_process_also_after_a_worker_was_killed(two_rul
 
 
 @pytest.mark.slow
-def test_an_interruption_ends_the_workers(two_rules, tmp_path, monkeypatch):
-    model = FaultyModel(tmp_path / "met", "wait")
-
-    def interrupt(seconds):
-        time.sleep(seconds)
-        if model.met.exists():
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(schedule.Schedule.run, "__defaults__", (interrupt,))
-    with pytest.raises(KeyboardInterrupt):
-        run_on(request(two_rules, tmp_path / "run", model), HERE)
-    pid = int(model.met.read_text())
-    for _ in range(100):
-        if not _runs(pid):
-            break
-        time.sleep(0.1)
-    assert not _runs(pid)
-
-
-def _runs(pid):
-    """Whether a process runs, and is no zombie."""
-    try:
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
+def test_ctrl_c_ends_the_workers_with_one_message_and_the_run_can_be_resumed(card, tmp_path):
+    """It reaches the launchers of workers too, whose tracebacks came before the message."""
+    with WaitingComparison(tmp_path, card) as comparison:
+        comparison.start("slurm://local")
+        comparison.interrupt()
+        written = comparison.wait()
+        assert comparison.process.returncode == 130 and "Traceback" not in written
+        assert written.splitlines()[-1].startswith(
+            "Interrupted. Finished work is kept. Continue with: st2llm compare"
+        )
+        assert comparison.still_running() == set()
+        resumed = comparison.resume()
+        assert resumed.returncode == 0, resumed.stderr
+        assert (comparison.out / "report.md").exists()
 
 
 def test_a_machine_without_slurm_says_where_to_start(monkeypatch):
