@@ -184,7 +184,8 @@ class SampleView(ABC, Sequence[Sample]):
     @overload
     def __getitem__(self: View, index: slice) -> View: ...
 
-    def __getitem__(self: View, index: int | slice) -> Sample | View:
+    # `self` of type View would be checked by reading an item, which calls this method again, without end.
+    def __getitem__(self, index: int | slice) -> "Sample | SampleView":
         at = range(len(self))[index]
         return self.sample(at) if isinstance(at, int) else self.select(at)
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
@@ -113,11 +114,19 @@ def test_weights_learned_elsewhere_predict_places_never_seen(card, other, tmp_pa
     )
 
 
+def _without_last_place(card):
+    """The card, with one place fewer in its files."""
+    values, places = card.parent / "values.csv", card.parent / "places.csv"
+    pd.read_csv(values).iloc[:, :-1].to_csv(values, index=False)
+    pd.read_csv(places).iloc[:-1].to_csv(places, index=False)
+    return card
+
+
 def test_weights_of_places_cannot_be_shared(card, other, tmp_path):
     content = suite(card, other, encoder={"d_st": 8, "layers": 1, "mixer": "mlp", "graph": "none"})
-    smaller = tiny_suite.write_card(tmp_path / "smaller")
+    smaller = _without_last_place(tiny_suite.write_card(tmp_path / "smaller"))
     content["predictors"] = [content["predictors"][-2]]
-    content["predictors"][0]["set"]["trained_on"] = ["nyc-bike1", str(smaller)]
+    content["predictors"][0]["set"]["trained_on"] = [str(card), str(smaller)]
     with pytest.raises(ConfigError, match="cannot be shared"):
         st2llm.compare(content, out=tmp_path / "run", progress=False)
 
