@@ -61,7 +61,7 @@ class ShownSamples(SampleView):
     def sample(self, position: int) -> Sample:
         sample, shuffled = self.source[position], self.shown.choice == "shuffled"
         partner = self.partners[position] if shuffled else sample
-        side = replace(sample.side, documents=self.shown.chosen(partner))
+        side = replace(sample.side, documents=_about(sample, self.shown.chosen(partner), partner))
         if shuffled and sample.task == "krige":
             side = _with_exchanged_names(side, self.shown.seed)
         return replace(sample, side=side)
@@ -73,6 +73,14 @@ class ShownSamples(SampleView):
     @property
     def sha256(self) -> str:
         return self.source.sha256
+
+
+def _about(sample: Sample, documents: tuple[Document, ...], partner: Sample) -> tuple[Document, ...]:
+    """Documents about the places of the partner as ones about those of the sample: objects differ between samples."""
+    if partner.place == sample.place:
+        return documents
+    own = dict(zip(partner.place, sample.place, strict=False))
+    return tuple(replace(document, place=own.get(document.place, document.place)) for document in documents)
 
 
 def _with_exchanged_names(side: Side, seed: int) -> Side:

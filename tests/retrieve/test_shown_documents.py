@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 import st2llm
+from st2llm.predict.baselines.text_features import texts_of, training_texts
 from st2llm.retrieve.shown_documents import ShownDocuments, most_relevant
-from st2llm.types import Document, DocumentSet
+from st2llm.types import Document, DocumentSet, TrainingWindows
 
 DAY = 86_400
 
@@ -56,6 +57,19 @@ def test_a_selection_of_shuffled_samples_keeps_their_documents(train):
     shown = train.map(ShownDocuments("shuffled", seed=1).of)
     assert [texts(sample) for sample in shown.select([5, 2])] == [texts(shown[5]), texts(shown[2])]
     assert texts(shown[2:4][1]) == texts(shown[3])
+
+
+def test_shuffled_documents_of_another_object_are_read_as_those_of_the_sample(train):
+    """Caught: a suite of storms stopped, since texts of another storm were about another place than the sample."""
+    objects = []
+    for i, window in enumerate(train[:5]):
+        document = replace(window.side.documents[0], text=f"{i}", place=f"storm-{i}")
+        one = window.at("north")
+        objects.append(replace(one, place=(document.place,), side=replace(one.side, documents=(document,))))
+    shown = TrainingWindows(objects).map(ShownDocuments("shuffled", seed=1).of)
+    assert [s.side.documents[0].place for s in shown] == [s.place[0] for s in objects]
+    assert sorted(training_texts(shown)) == sorted(training_texts(TrainingWindows(objects))) == list("01234")
+    assert [texts_of(s, 0) for s in shown] != [texts_of(s, 0) for s in objects]
 
 
 class Letters:
