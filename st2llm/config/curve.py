@@ -1,11 +1,11 @@
-"""What varies a suite: the values of a setting that it is run for, and drift that is injected into its test part."""
+"""What a suite is run for and tested on: the values of a setting, the windows, and drift that is injected into them."""
 
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from st2llm.config import Settings
 
@@ -85,3 +85,43 @@ class ShiftSettings(Settings):
     def doses(self) -> Mapping[DriftKind, float]:
         """The strength of each kind that is not zero."""
         return {kind: value * self.strength for kind, value in self.test.items() if value * self.strength}
+
+
+class WindowSettings(Settings):
+    """The windows that are evaluated: all, or `count` evenly spaced ones. places: of each window; None means all.
+
+    period: an interval of ISO 8601, such as 2020-03-26/2020-05-14, whose end is not in it: those windows of a graph or
+    grid that ask for nothing outside it. Times without a zone are in that of the data.
+    """
+
+    select: Literal["all", "even"] = Field("all", description="all windows, or evenly spaced ones")
+    count: int | None = Field(None, ge=1, description="number of windows, where select is even")
+    places: int | None = Field(None, ge=1)
+    period: str | None = None
+
+    @field_validator("period")
+    @classmethod
+    def _check_period(cls, period: str | None) -> str | None:
+        if period is not None:
+            _ = _interval(period)
+        return period
+
+    @property
+    def interval(self) -> tuple[datetime, datetime] | None:
+        """Start and end of the period; None without one."""
+        return None if self.period is None else _interval(self.period)
+
+
+def _interval(period: str) -> tuple[datetime, datetime]:
+    """Start and end of an interval of ISO 8601. Raises ValueError for other words and an end before the start."""
+    parts = period.split("/")
+    try:
+        start, end = map(datetime.fromisoformat, parts)
+        ordered = start < end
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"period should be two times of ISO 8601 with a slash, such as 2020-03-26/2020-05-14, but it is {period!r}"
+        ) from None
+    if not ordered:
+        raise ValueError(f"period {period!r} ends before it begins")
+    return start, end

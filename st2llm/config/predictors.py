@@ -281,14 +281,6 @@ class SuiteBudget(Budget):
     refit: bool = False
 
 
-class WindowSettings(Settings):
-    """The windows that are evaluated: all, or `count` evenly spaced ones. places: of each window; None means all."""
-
-    select: Literal["all", "even"] = Field("all", description="all windows, or evenly spaced ones")
-    count: int | None = Field(None, ge=1, description="number of windows, where select is even")
-    places: int | None = Field(None, ge=1)
-
-
 class TrainingSettings(Settings):
     """The training windows that predictors are fitted on. share: of all of them; each seed draws others.
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from st2llm import config, metrics, recipes, tasks
 from st2llm.config import Settings, catalog
 from st2llm.config.catalog import EXTERNAL_MODELS, RULES
-from st2llm.config.curve import CurveSettings, ShiftSettings
+from st2llm.config.curve import CurveSettings, ShiftSettings, WindowSettings
 from st2llm.config.model import LLMSettings, Projection, Skip
 from st2llm.config.paths import resolve_paths
 from st2llm.config.predictors import (
@@ -22,7 +22,6 @@ from st2llm.config.predictors import (
     SuiteBudget,
     SuiteEncoderSettings,
     TrainingSettings,
-    WindowSettings,
 )
 from st2llm.config.sweep import Sweep, first_twice
 from st2llm.config.training import NAME_PATTERN, SplitSettings

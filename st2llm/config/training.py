@@ -1,6 +1,7 @@
 """Settings of training runs, as in `alignment/configs/*.yaml`: objectives, budgets and recipes; read without torch."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -31,12 +32,57 @@ LoraByDefault = Annotated[Adaptation, BeforeValidator(_lora_by_default)]
 """Adaptation whose method is lora where it is given without a method."""
 
 
+class PlacesHeldOut(Settings):
+    """Places of a graph or grid that the test alone asks for, in place of what the card holds out.
+
+    names: their ids. share: of all places, drawn by `seed`, where there are no names. known: training and validation
+    ask for all places, and the test for these alone, so that a run shows what training on them is worth.
+    """
+
+    names: tuple[str, ...] = ()
+    share: float = Field(0.0, ge=0, lt=1)
+    seed: int = Field(0, description="of the draw of a share")
+    known: bool = False
+
+    @model_validator(mode="after")
+    def _check_some(self) -> "PlacesHeldOut":
+        if bool(self.names) == bool(self.share):
+            raise ValueError("split.hold_out: give `names`, or a `share` above 0")
+        return self
+
+
 class SplitSettings(Settings):
-    """How the data is cut into windows. context: a window's history may lie in the earlier part of the split."""
+    """How the data is cut into windows. context: a window's history may lie in the earlier part of the split.
+
+    train_until, validation_until: of graphs and grids, when training and validation end, in place of the shares of the
+    card; ISO 8601, in the time zone of the data where it names none. hold_out: places that the test alone asks for.
+    """
 
     stride: int | None = None
     """Steps between windows; None takes the smallest at which no step is wanted twice (1 for next places, events)."""
     context: bool = False
+    train_until: datetime | None = None
+    validation_until: datetime | None = None
+    hold_out: PlacesHeldOut | None = None
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> "SplitSettings":
+        train, validation = self.train_until, self.validation_until
+        if (train is None) != (validation is None):
+            raise ValueError("split: give both `train_until` and `validation_until`, or neither")
+        if train is not None and validation is not None:
+            if (train.tzinfo is None) != (validation.tzinfo is None):
+                raise ValueError(
+                    "split: give a time zone to both `train_until` and `validation_until`, or to neither"
+                )
+            if train >= validation:
+                raise ValueError(f"split: train_until {train} should be before validation_until {validation}")
+        return self
+
+    @property
+    def changes_plan(self) -> bool:
+        """Whether the parts of the split are others than those of the card."""
+        return self.train_until is not None or self.hold_out is not None
 
 
 class Budget(Settings):

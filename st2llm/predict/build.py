@@ -9,7 +9,7 @@ from st2llm.config.objectives import DiffusionSettings
 from st2llm.config.training import PretrainRecipe, SoftTokenRecipe, TaskRecipe
 from st2llm.data import load_data
 from st2llm.data.windows import split
-from st2llm.data.windows.splits import Splits, evenly_spaced
+from st2llm.data.windows.splits import Splits, evenly_spaced, with_split_of
 from st2llm.encode.field import FieldShape
 from st2llm.encode.sequence import SequenceShape
 from st2llm.llm import load_llm
@@ -46,6 +46,7 @@ def split_for(recipe: TaskRecipe, data: Container) -> Splits:
     """The windows of these data for a recipe, by part."""
     task = recipe.parsed_task
     stride = recipe.split.stride or int(getattr(task, "horizon", 1))
+    data = with_split_of(data, recipe.split)
     return split(data, task, stride=stride, context=recipe.split.context)
 
 

@@ -26,6 +26,7 @@ class HoldOut:
     by: 'place' or 'mark'. names: of those that are held out; without names, a `share` of them is drawn by `seed`.
     unseen: of places, whether no part shows a value of them (cold start); validation then asks for as many others,
     which no part shows a value of either.
+    known: training and validation ask for all, so that only the test is restricted.
     """
 
     by: str
@@ -33,6 +34,7 @@ class HoldOut:
     share: float = 0.0
     seed: int = 0
     unseen: bool = False
+    known: bool = False
 
     def of_validation(self, ids: Sequence[str], where: str) -> frozenset[str]:
         """As many others of these ids, for a validation that asks for unseen ones as the test does.

@@ -273,7 +273,7 @@ def _held_out_places(
     present = [field.places[node] for node in np.flatnonzero(field.alive.any(axis=1)).tolist()]
     held = rule.of(present, data.name)
     if not rule.unseen:
-        others = frozenset(present) - held
+        others = None if rule.known else frozenset(present) - held
         return {"train": others, "validation": others, "test": held}, frozenset()
     chosen_on = rule.of_validation(present, data.name)
     unseen = held | chosen_on

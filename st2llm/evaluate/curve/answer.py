@@ -13,6 +13,8 @@ from st2llm.metrics import is_higher_better
 
 PATHS = {"primitive": "native", "random": "random-weights", "soft": "transferred", "text": "prompted"}
 """What the role of an arm is called in an answer."""
+_DRIFT = ("shift", "windows", "split")
+"""Axes along which the test part departs from training: an answer says what each predictor keeps."""
 
 
 def answer(rows: Sequence[CurveRow], pairs: Sequence[Pair], groups: GroupSettings | None = None) -> str:
@@ -22,7 +24,7 @@ def answer(rows: Sequence[CurveRow], pairs: Sequence[Pair], groups: GroupSetting
     arms, (axes, span) = by_predictor(rows), describe_range(rows)
     if groups is not None and any(row.gain_group for row in rows):
         return f"{_group_sentence(rows, groups.label)} {_range_sentence(rows, span)}"
-    if all(axis.partition(".")[0] == "shift" for axis in rows[0].at) and any(row.change for row in rows):
+    if all(axis.partition(".")[0] in _DRIFT for axis in rows[0].at) and any(row.change for row in rows):
         return f"{_kept_sentence(rows, arms)} {_range_sentence(rows, span)}"
     if pairs and pairs[0].crossing is not None:
         return f"{_crossing_sentence(pairs[0], arms, axes)} {_range_sentence(rows, span)}"
@@ -140,21 +142,40 @@ def _ends(pair: Pair, arms: Mapping[str, list[CurveRow]]) -> str:
 
 
 def _kept_sentence(rows: Sequence[CurveRow], arms: Mapping[str, list[CurveRow]]) -> str:
-    """How much worse each trained arm becomes under drift, the least first, and the best rule on validation."""
+    """How much worse each trained arm becomes under drift, the least first, and the best rule on validation.
+
+    Told at the strongest dose; of other axes at the value at which these predictors lose most.
+    """
     rules = [name for name, own in arms.items() if not own[0].trained]
     best = sorted(rules, key=lambda name: mean_validation(arms[name]))[:1]
     told = [name for name, own in arms.items() if own[0].trained] + best
-    known = {name: gain for name in told if (gain := arms[name][-1].change) is not None}
+    count = len(arms[told[0]])
+    dosed = all(axis.partition(".")[0] == "shift" for axis in rows[0].at)
+    at = (
+        count - 1
+        if dosed
+        else min(range(1, count), key=lambda i: _mean_change([arms[name][i] for name in told]))
+    )
+    known = {name: gain for name in told if (gain := arms[name][at].change) is not None}
     relative = not is_higher_better(rows[0].metric)
     parts = [
         f"{_named(name, arms)} {gain_text(gain, relative=relative)}"
         for name, gain in sorted(known.items(), key=lambda item: -item[1].value)
     ]
-    where = ", ".join(f"{axis} {_value(value)}" for axis, value in rows[-1].at.items())
+    where, first = (
+        ", ".join(f"{axis} {_value(value)}" for axis, value in arms[told[0]][i].at.items()) for i in (at, 0)
+    )
+    origin = "without drift" if dosed else f"at {first}"
     return (
-        f"At {where}, gains over the same predictor without drift, the least loss first, are {'; '.join(parts)} (95 % "
+        f"At {where}, gains over the same predictor {origin}, the least loss first, are {'; '.join(parts)} (95 % "
         f"intervals; negative is a loss)."
     )
+
+
+def _mean_change(rows: Sequence[CurveRow]) -> float:
+    """The mean gain of these rows over the first point; 0 where none is known."""
+    known = [row.change.value for row in rows if row.change is not None]
+    return sum(known) / len(known) if known else 0.0
 
 
 def _change_sentence(arms: Mapping[str, list[CurveRow]]) -> str:

@@ -22,6 +22,8 @@ _SHADES = {"baseline": ("#6b7280", "#a3aab5", "#3f4650", "#c4b5a0", "#8d9db6")}
 _DASHES = ("-", "--", ":", "-.")
 _BANDED = ("primitive", "random", "soft", "text")
 _MOST_PANELS = 5
+_LEGEND_ROW_IN, _HANDLE_IN, _LETTER_IN = 0.17, 0.6, 0.075
+"""Inches of a row of the legend, of the line beside a label, and of a letter."""
 _CEILING = 1.15
 """Where a rule reaches this many times the bands of all trained arms, it leaves the panel."""
 
@@ -48,8 +50,17 @@ def draw_curve(
         if gains:
             _draw_gains(axes[-1], pairs, rows, styles)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        columns = _legend_columns(labels, float(figure.get_figwidth()))
+        rows_of_legend = -(-len(labels) // columns)
+        figure.set_figheight(4.3 + _LEGEND_ROW_IN * max(rows_of_legend - 2, 0))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         figure.savefig(path, format=form, dpi=160, metadata={"Date": None} if form == "svg" else None)
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """As many columns of the longest label as fit into a width in inches, from one to four."""
+    longest = max((len(label) for label in labels), default=1)
+    return max(1, min(4, int(width / (_HANDLE_IN + _LETTER_IN * longest))))
 
 
 def _panels(rows: Sequence[CurveRow]) -> list[tuple[str, list[CurveRow]]]:

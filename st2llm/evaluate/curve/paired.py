@@ -13,7 +13,8 @@ from st2llm.evaluate.curve.points import Point
 from st2llm.evaluate.run_folder.reading import read_record, read_table
 from st2llm.evaluate.run_folder.record import Gain
 from st2llm.evaluate.scoring.gains.gain import UNORDERED_BLOCKS, Scores
-from st2llm.evaluate.scoring.gains.influence import gain_influence
+from st2llm.evaluate.scoring.gains.influence import gain_influence, relative_gain
+from st2llm.metrics import is_higher_better
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,31 @@ class PairedScores:
     def change(self, name: str, point: int) -> Gain | None:
         """The gain of a predictor at a point over itself at the first one; None on other test windows."""
         return self.gain((name, point), (name, 0))
+
+    def change_of_windows(self, name: str, point: int) -> Gain | None:
+        """The gain of a predictor on the test windows of a point over itself on those of the first one.
+
+        The two have no windows in common, so their errors count as independent: the interval is that of a ratio (of a
+        difference of scores), by the delta method from the half widths of both. That both share training
+        runs is left out of account. None where a point has no error.
+        """
+        arms, higher = [f"{name}@{i}" for i in (point, 0)], is_higher_better(self.metric)
+        now, first = (self.table.estimate(self.metric, arm) for arm in arms)
+        if now.value is None or first.value is None or (first.value == 0 and not higher):
+            return None
+        value = relative_gain(now.value, first.value, higher=higher)
+        halves = [
+            None if each.low is None or each.high is None else (each.high - each.low) / 2
+            for each in (now, first)
+        ]
+        low = high = None
+        if halves[0] is not None and halves[1] is not None:
+            ratio = 1.0 if higher else now.value / first.value
+            scale = 1.0 if higher else 1 / first.value
+            half = scale * float(np.hypot(halves[0], ratio * halves[1]))
+            low, high = value - half, value + half
+        blocks = min(self.table.totals(arm, sorted(self.table.samples(arm))).shape[1] for arm in arms)
+        return Gain(arms[1], value, low, high, blocks, None)
 
     def gain(self, one: tuple[str, int], other: tuple[str, int]) -> Gain | None:
         """The gain of one predictor at a point over another; None where they answered other windows."""

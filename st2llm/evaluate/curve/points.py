@@ -45,6 +45,11 @@ class CurvePlan:
         """What is varied."""
         return curve_of(self.suite)
 
+    @property
+    def tests_other_windows(self) -> bool:
+        """Whether the points differ in the test windows of the same data alone, such as by `windows.period`."""
+        return all(axis.partition(".")[0] == "windows" for axis in self.settings.by_axis)
+
 
 def plan_curves(
     source: SuiteSource, out: Path, overrides: Overrides, *, quick: bool = False

@@ -106,7 +106,10 @@ def _rows(
     for i, (point, run, task) in enumerate(zip(plan.points, results, tasks, strict=True)):
         changes: dict[tuple[str, str], Gain] = {}
         for name in scores.names if i else ():
-            if (gain := scores.change(name, i)) is not None:
+            gain = scores.change(name, i)
+            if gain is None and plan.tests_other_windows:
+                gain = scores.change_of_windows(name, i)
+            if gain is not None:
                 changes[task, name] = gain
         read = read_rows(point, run, changes, quick=plan.full is not None)
         rows += [row for row in read if row.task == task]

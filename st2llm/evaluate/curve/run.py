@@ -57,7 +57,7 @@ def _run(plan: CurvePlan, *, resume: bool, progress: bool) -> CurveReport:
             out=point.folder,
             resume=resume,
             progress=progress,
-            save_arms=keeps_arms(plan.settings.by_axis),
+            save_arms=keeps_arms(plan.settings.by_axis, plan.suite),
         )
         done.append(point)
         _check_same_data(plan, point)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from st2llm.config.predictors import PredictorSettings
+from st2llm.config.suite import Suite
 from st2llm.evaluate.curve.points import Point
 from st2llm.evaluate.run.job import job_key
 from st2llm.evaluate.run_folder import resumption
@@ -38,7 +39,18 @@ _DEPENDS_ON: Mapping[str, Callable[[PredictorSettings], bool]] = {
     "train": _is_fitted,
 }
 """Which predictors depend on a setting; on all others, such as tasks and windows, all depend."""
-_KEEPS_ENCODER = ("budget.steps", "budget.batch", "budget.lr", "budget.weight_decay", "up", "adapt", "llm")
+TEST_ALONE = ("shift", "windows")
+"""Settings that change test windows alone."""
+_KEEPS_ENCODER = (
+    "budget.steps",
+    "budget.batch",
+    "budget.lr",
+    "budget.weight_decay",
+    "up",
+    "adapt",
+    "llm",
+    *TEST_ALONE,
+)
 """Settings that the warm-up of the encoder does not depend on."""
 
 
@@ -50,16 +62,20 @@ def share(first: Point, point: Point) -> None:
     changed = [axis for axis, value in point.at.items() if value != first.at[axis]]
     for key in shared_keys(point, changed):
         resumption.copy(first.folder, key, point.folder)
-    if all(_covers(("shift",), axis) for axis in changed):
+    if all(_covers(TEST_ALONE, axis) for axis in changed):
         for key in _trained_keys(point):
             resumption.lend(first.folder, key, point.folder)
     if all(_covers(_KEEPS_ENCODER, axis) for axis in changed):
         _copy_encoders(first, point)
 
 
-def keeps_arms(axes: Collection[str]) -> bool:
-    """Whether an axis changes test windows alone, so that the arms of one point predict those of the others."""
-    return any(_covers(("shift",), axis) for axis in axes)
+def keeps_arms(axes: Collection[str], suite: Suite) -> bool:
+    """Whether an axis changes test windows alone, so that the arms of one point predict those of the others.
+
+    Predictors with objectives or data of their own are not kept; where a suite has one, all are trained at each point.
+    """
+    own = any(predictor.set.has_own_training for predictor in suite.predictors)
+    return not own and any(_covers(TEST_ALONE, axis) for axis in axes)
 
 
 def _trained_keys(point: Point) -> list[str]:

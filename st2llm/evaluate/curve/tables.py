@@ -65,13 +65,22 @@ def tables_of(rows: Sequence[CurveRow], pairs: Sequence[Pair], unit: str) -> lis
         _by_point(
             rows,
             "Gain over the first point",
-            "Each predictor against itself at the first point, on the same test windows.",
+            _about_change(rows),
             gains(lambda row: row.change),
         ),
         _by_point(rows, "Training windows", "", lambda row: format_count(row.train_windows)),
         _costs(rows),
     ]
     return [table for table in tables if _has_values(table)]
+
+
+def _about_change(rows: Sequence[CurveRow]) -> str:
+    if all(axis.partition(".")[0] == "windows" for axis in rows[0].at):
+        return (
+            "Each predictor against itself at the first point, which has other test windows: negative is a loss. The "
+            "errors of the two count as independent."
+        )
+    return "Each predictor against itself at the first point, on the same test windows."
 
 
 def _has_values(table: Table) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from st2llm.errors import ConfigError, nearest
 from st2llm.evaluate.publication.committed import (
+    CommittedReport,
     QuestionsReport,
     describe_source,
     newest_report,
@@ -72,11 +73,11 @@ def _beside(reports: Path, names: Sequence[str]) -> str:
 
 
 def _answers(reports: Path, names: Sequence[str]) -> str:
+    """The first line of each report, with its range and source."""
     answers = []
     for name in names:
         report = read_report(reports, name)
-        first = (report.folder / "report.md").read_text(encoding="utf-8").split("\n", 1)[0]
-        title = report.runs[0].run["suite"]["title"]
+        title, first = _title_and_answer(report)
         answers.append(f"- **{title}.** {first} {describe_source([report])}")
     return "\n".join(answers)
 
@@ -92,6 +93,22 @@ def _ranking(reports: Path, names: Sequence[str]) -> str:
         found = "\n".join(f"- {sentence}" for sentence in sentences[2:])
         parts += [sentences[1], found, first_table(page), describe_source([read_report(reports, name)])]
     return "\n\n".join(parts)
+
+
+def _short_answers(reports: Path, names: Sequence[str]) -> str:
+    """The answer of each report without its range, which the linked report has."""
+    answers = []
+    for name in names:
+        report = read_report(reports, name)
+        title, first = _title_and_answer(report)
+        page = f"evaluation/reports/{report.folder.name}/report.md"
+        answers.append(f"- **[{title}]({page}).** {first.partition(' Range: ')[0]}")
+    return "\n".join(answers)
+
+
+def _title_and_answer(report: CommittedReport) -> tuple[str, str]:
+    first = (report.folder / "report.md").read_text(encoding="utf-8").split("\n", 1)[0]
+    return str(report.runs[0].run["suite"]["title"]), first
 
 
 def _ladder(reports: Path, names: Sequence[str]) -> str:
@@ -135,6 +152,7 @@ TABLES: dict[str, Callable[[Path, Sequence[str]], str]] = {
     "questions": _questions,
     "benchmark": _page,
     "answers": _answers,
+    "short-answers": _short_answers,
     "ladder": _ladder,
     "ranking": _ranking,
     "calibration": _calibration,

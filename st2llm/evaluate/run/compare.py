@@ -14,6 +14,7 @@ from st2llm.data import check_is_name, load_data, timestamp_zone
 from st2llm.data.calendar import local_iso
 from st2llm.data.windows import split
 from st2llm.data.windows.field import task_channels
+from st2llm.data.windows.splits import with_split_of
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.drift import shift_test_part
 from st2llm.evaluate.controls.faults import Fault, inject_faults, read_faults
@@ -258,7 +259,7 @@ def _load(suite: Suite, passed: Container | None) -> Container:
             f"{suite.id} is a suite of kind {suite.kind}, but {suite.data} is of kind {kind}. Correct `kind`, or "
             f"take other data."
         )
-    return data
+    return with_split_of(data, suite.split)
 
 
 def _with_faults(suite: Suite, passed: Container | None) -> tuple[Container, tuple[Fault, ...]]:

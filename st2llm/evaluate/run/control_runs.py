@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save
 
-from st2llm.config.predictors import ControlSettings, WindowSettings
+from st2llm.config.predictors import ControlSettings
 from st2llm.config.suite import Suite
 from st2llm.data.windows.splits import Splits, evenly_spaced
 from st2llm.encode.scaler import fit_scaler
@@ -135,7 +135,7 @@ def control_suite(suite: Suite, name: str) -> Suite:
     settings = _settings(suite)
     windows = suite.windows
     if settings.windows is not None:
-        windows = WindowSettings(select="even", count=settings.windows, places=windows.places)
+        windows = windows.model_copy(update={"select": "even", "count": settings.windows})
     return suite.model_copy(
         update={
             "id": f"{suite.id}-{name}-control",

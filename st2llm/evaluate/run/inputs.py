@@ -7,16 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
+from st2llm.config.curve import WindowSettings
 from st2llm.config.predictors import (
     TEXT_VALIDATION_WINDOWS,
     PredictorSettings,
     SuiteBudget,
-    WindowSettings,
 )
 from st2llm.config.suite import Suite
 from st2llm.data.windows.coverage import Coverage, container_provenance, coverage_of
 from st2llm.data.windows.fitted_on import FittedOn, fitted_on_parts
-from st2llm.data.windows.splits import Splits, evenly_spaced
+from st2llm.data.windows.splits import Splits, Windows, evenly_spaced, within_period
 from st2llm.errors import ConfigError
 from st2llm.evaluate.controls.faults import Fault
 from st2llm.evaluate.run.job import Job, job_key
@@ -71,13 +71,20 @@ class Inputs:
         self.custom = {predictor.name: predictor for predictor in custom}
         self.models = Models(suite) if models is None else models
         self.train = self.splits.train.cached()
-        self.validation = evenly_spaced(self.splits.validation, suite.validation.count).cached()
+        validation = self._in_period(self.splits.validation, suite.validation)
+        self.validation = evenly_spaced(validation, suite.validation.count).cached()
         count = suite.windows.count if suite.windows.select == "even" else None
-        self.test = evenly_spaced(self.splits.test, count)
+        self.test = evenly_spaced(self._in_period(self.splits.test, suite.windows), count)
         if suite.limit is not None:
             self.test = evenly_spaced(self.test, suite.limit)
         self._samples: dict[tuple[str, int], list[Sample]] = {}
         self._showing: dict[ShownDocuments, Inputs] = {}
+
+    def _in_period(self, windows: Windows, settings: WindowSettings) -> Windows:
+        """The windows that lie in the period of these settings; all of them without one."""
+        if (period := settings.interval) is None:
+            return windows
+        return within_period(windows, self.data, self.task.context, self.task.length, period)
 
     def showing(self, shown: ShownDocuments) -> "Inputs":
         """The same inputs, in whose windows each sample shows other documents; these where it shows all its own."""

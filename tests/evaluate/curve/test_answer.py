@@ -120,3 +120,15 @@ def test_arms_that_never_left_their_start_are_no_answer(states, says):
     told = answer(rows, [], GroupSettings(label="mixed", of=["mixed"], over=["other"]))
     assert told.startswith(says)
     assert ("better at 1 of 1 points" in told) == (states[0] != states[1])
+
+
+def test_an_answer_over_periods_names_the_worst_one_and_the_period_of_comparison():
+    changes = {"before": None, "lockdown": gain(-0.5, 0.1), "later": gain(-0.1, 0.1)}
+    rows = [
+        row("a", period, "primitive", change=change, axis="windows.period")
+        for period, change in changes.items()
+    ]
+    assert answer(rows, []).startswith(
+        "At windows.period lockdown, gains over the same predictor at windows.period before, the least loss first, are "
+        "a (native) −50.0 %"
+    )

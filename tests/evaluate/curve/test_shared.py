@@ -28,7 +28,9 @@ def test_predictors_that_an_axis_does_not_reach_are_shared(axis, values, kept, t
     assert {key.rpartition("-")[0] for key in keys} == kept
 
 
-@pytest.mark.parametrize(("axis", "copied"), [("budget.steps", True), ("encoder.d_st", False)])
+@pytest.mark.parametrize(
+    ("axis", "copied"), [("budget.steps", True), ("encoder.d_st", False), ("windows.count", True)]
+)
 def test_a_warmed_up_encoder_is_copied_where_it_would_be_the_same(axis, copied, tmp_path):
     suite = tiny_suite.small("town.yaml", curve={"axis": axis, "values": [8, 16]})
     (plan,) = plan_curves(suite, tmp_path, Overrides())

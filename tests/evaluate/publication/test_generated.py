@@ -1,5 +1,7 @@
 """Generated blocks: written anew from the reports, everything around them kept, mistakes refused."""
 
+from pathlib import Path
+
 import pytest
 
 from st2llm.errors import ConfigError
@@ -32,6 +34,16 @@ def test_an_empty_block_is_filled_and_the_page_is_named_as_changed_once(reports,
     assert rewrite([page, other], reports) == [page]
     assert "| 1 |" in page.read_text()
     assert rewrite([page, other], reports) == []
+
+
+def test_a_short_answer_links_its_report_and_leaves_out_range_and_source():
+    reports = Path(__file__).parents[3] / "evaluation/reports"
+    page = generate(f"<!-- figures: short-answers data-efficiency-graph -->\n{END}\n", reports)
+    (line,) = (line for line in page.splitlines() if line.startswith("- "))
+    folder = line.partition("](")[2].partition(")")[0]
+    first = (reports.parents[1] / folder).read_text(encoding="utf-8").splitlines()[0]
+    answer, _, span = first.partition(" Range: ")
+    assert span and line.endswith(f").** {answer}")
 
 
 def test_a_page_beside_the_reports_gives_its_first_sentence_and_its_table(reports):

@@ -56,10 +56,10 @@ def _check_online(inputs: Inputs) -> None:
                 f"{suite.id}: adapt_online of {predictor.name!r} is for forecasts of graphs and grids, but the suite "
                 f"asks for {inputs.task.type} of kind {suite.kind}. Leave it out."
             )
-        if predictor.family == "text" or predictor.text_features or predictor.set.objectives:
+        if predictor.family == "text" or predictor.text_features:
             raise ConfigError(
-                f"{suite.id}: adapt_online is for rules, ridges, external predictors and arms that are trained for the "
-                f"task, but {predictor.name!r} is none. Leave it out."
+                f"{suite.id}: adapt_online is for rules, ridges, external predictors and trained arms, but "
+                f"{predictor.name!r} is none. Leave it out."
             )
 
 

@@ -18,6 +18,7 @@ from st2llm.errors import ConfigError
 from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
+from st2llm.evaluate.run.runners.online import adapted
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
 from st2llm.evaluate.run.runners.training_inputs import (
     TrainingInputs,
@@ -81,10 +82,11 @@ class JointRunner:
             self._closed_form(job, home) if job.predictor.set.closed_form else self._train(job, home, store)
         )
         predictor = RowPredictor(job.predictor.name, home.preprocessor, trained.answer, inputs.budget.batch)
-        validation = validation_table(inputs, predictor)
+        served = adapted(inputs, job, predictor)
+        validation = validation_table(inputs, served)
         test = inputs.test_samples(job.predictor)
         with Meter() as meter:
-            predictions = predictor.predict(without_truth(test))
+            predictions = served.predict(without_truth(test))
         cost = replace(trained.cost, predict_s_per_sample=meter.seconds / len(test), peak_mb=meter.peak_mb)
         result = {
             "validation": validation_score(inputs, validation),

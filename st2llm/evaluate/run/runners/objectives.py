@@ -19,6 +19,7 @@ from st2llm.evaluate.run.cost import Cost, count_flops, count_parameters
 from st2llm.evaluate.run.inputs import Inputs
 from st2llm.evaluate.run.job import Job, Outcome
 from st2llm.evaluate.run.progress import ProgressReporter
+from st2llm.evaluate.run.runners.online import adapted
 from st2llm.evaluate.run.runners.predictions import prediction_table, validation_score, validation_table
 from st2llm.evaluate.run.runners.training_inputs import describe_fits, learning_rates
 from st2llm.evaluate.run.samples import without_truth
@@ -98,10 +99,11 @@ class ObjectivesRunner:
         predictor = ObjectivesPredictor(
             job.predictor.name, chosen.module, preprocessor, recipes[-1], lambda: windows, inputs.budget.batch
         )
-        validation = validation_table(inputs, predictor)
+        served = adapted(inputs, job, predictor)
+        validation = validation_table(inputs, served)
         test = inputs.test_samples(job.predictor)
         with Meter() as meter:
-            predictions = predictor.predict(without_truth(test))
+            predictions = served.predict(without_truth(test))
         result = {
             "validation": validation_score(inputs, validation),
             **describe_fits([run.last for run in runs], chosen.last),
