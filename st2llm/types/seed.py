@@ -25,8 +25,8 @@ class HoldOut:
 
     by: 'place' or 'mark'. names: of those that are held out; without names, a `share` of them is drawn by `seed`.
     unseen: of places, whether no part shows a value of them (cold start); validation then asks for as many others,
-    which no part shows a value of either.
-    known: training and validation ask for all, so that only the test is restricted.
+    which no part shows a value of either. known: training and validation ask for all, so that only the test is
+    restricted.
     """
 
     by: str
