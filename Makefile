@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-docs check docs figures mutations bench gpu-check gpu-prepare systems clean
+.PHONY: help demo test test-docs check static fast-tests docs figures mutations bench gpu-check gpu-prepare systems clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,11 +51,17 @@ test: .venv/.dev  ## every test of the code
 test-docs: .venv/.dev  ## the code blocks of the documentation that train or ask the real language model
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m documentation
 
+# Types take one core for most of a minute, so the fast tests run beside them.
 check: .venv/.dev  ## format, lint, types, layers and the fast tests
+	@$(MAKE) --no-print-directory -j 2 static fast-tests
+
+static: .venv/.dev  ## format, lint, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fast-tests: .venv/.dev
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 # Material prints a notice about MkDocs itself at each build; it is no warning of ours.
