@@ -4,6 +4,7 @@ import gc
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 from support import typecheck  # noqa: F401  (the hook finds it by name)
@@ -26,7 +27,11 @@ os.environ["ST2LLM_ANSWERS"] = "off"
 settings.register_profile("st2llm", deadline=None)
 settings.load_profile("st2llm")
 
-pytest_plugins = ["support.fixtures"]
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Loads the fixtures, and torch with them, except in the process that only hands tests to workers."""
+    if hasattr(config, "workerinput") or config.getoption("dist", "no") == "no":
+        config.pluginmanager.import_plugin("support.fixtures")
 
 
 def pytest_collection_finish() -> None:

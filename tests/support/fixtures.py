@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from st2llm.types import Numbers, Prompt, Slot, TemplateId
@@ -13,6 +14,12 @@ from support.families import family
 from support.tiny_llm import tiny
 
 __all__ = ["card", "family", "finished", "llama", "prompt", "tiny", "whole_suite"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A test, and a fixture that is made for it, draws the same numbers alone and after others."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
