@@ -60,6 +60,7 @@ def test_every_export_but_compare_and_checkpoints_leaves_torch_unimported(tmp_pa
     assert _python(code, tmp_path) == ["False"]
 
 
+@pytest.mark.slow  # `make check` runs the same command
 def test_imports_point_one_way():
     done = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],

@@ -304,12 +304,11 @@ def test_a_command_that_is_not_understood_exits_2(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_run_into_the_same_folder_is_refused_before_any_work(rules, tmp_path):
-    compare(rules, out=tmp_path / "run", progress=False)
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+def test_a_second_run_into_the_same_folder_is_refused_before_any_work(rules, rules_run):
+    before = {path: path.read_bytes() for path in rules_run.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match="already holds a run"):
-        compare(rules, out=tmp_path / "run", progress=False)
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+        compare(rules, out=rules_run, progress=False)
+    assert {path: path.read_bytes() for path in rules_run.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_into_which_another_process_writes_is_refused_before_any_work(rules, tmp_path):
@@ -322,9 +321,8 @@ def test_a_folder_into_which_another_process_writes_is_refused_before_any_work(r
     assert not (tmp_path / "run").exists()
 
 
-def test_after_predictions_were_cut_their_arm_alone_is_run_again(rules, tmp_path):
-    out = tmp_path / "run"
-    compare(rules, out=out, progress=False)
+def test_after_predictions_were_cut_their_arm_alone_is_run_again(rules, rules_run):
+    out = rules_run
     before, results = _finished_arms(out), (out / "results.jsonl").read_text()
     record = min(before)
     damaged = out / "predictions" / f"{record.stem}.parquet"
@@ -338,12 +336,11 @@ def test_after_predictions_were_cut_their_arm_alone_is_run_again(rules, tmp_path
     assert len(results.splitlines()) == len((out / "results.jsonl").read_text().splitlines())
 
 
-def test_an_empty_run_card_is_named(rules, tmp_path):
-    compare(rules, out=tmp_path / "run", progress=False)
-    (tmp_path / "run/run.json").write_text("")
+def test_an_empty_run_card_is_named(rules, rules_run):
+    (rules_run / "run.json").write_text("")
     for ask in (
-        lambda: compare(rules, out=tmp_path / "run", resume=True, progress=False),
-        lambda: rescore(tmp_path / "run"),
+        lambda: compare(rules, out=rules_run, resume=True, progress=False),
+        lambda: rescore(rules_run),
     ):
         with pytest.raises(DataError, match=r"run\.json is missing or damaged .* another --out"):
             ask()
@@ -361,12 +358,11 @@ def test_a_folder_without_a_run_has_no_report(ask, tmp_path):
         ask(tmp_path)
 
 
-def test_a_run_without_a_finished_arm_cannot_be_scored(rules, tmp_path):
-    compare(rules, out=tmp_path / "run", progress=False)
-    for path in (tmp_path / "run/arms").glob("*.json"):
+def test_a_run_without_a_finished_arm_cannot_be_scored(rules_run):
+    for path in (rules_run / "arms").glob("*.json"):
         path.unlink()
     with pytest.raises(ConfigError, match="no finished arm yet.*--resume"):
-        rescore(tmp_path / "run")
+        rescore(rules_run)
 
 
 def test_progress_is_said_only_when_asked(rules, tmp_path, capfd):
