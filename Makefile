@@ -92,8 +92,9 @@ systems: .venv/.run  ## published transfer systems: trained one after the other,
 	@for s in stg-llm st-llm st-llm-plus gatgpt; do \
 	  $(BIN)/st2llm finetune alignment/systems/$$s.yaml --out runs/$$s --resume || exit 1; done
 	$(BIN)/st2llm compare systems-auckland --out runs/systems-auckland --resume
-	$(BIN)/st2llm pretrain alignment/systems/saits.yaml --out runs/saits --resume
-	@for s in los-loop-llm los-loop-impute; do \
+	@for s in saits videomae; do \
+	  $(BIN)/st2llm pretrain alignment/systems/$$s.yaml --out runs/$$s --resume || exit 1; done
+	@for s in los-loop-llm los-loop-impute los-loop-saits videomae; do \
 	  $(BIN)/st2llm compare systems-$$s --out runs/systems-$$s --resume || exit 1; done
 	$(BIN)/st2llm align test-align --out runs/test-align --resume
 	$(BIN)/st2llm align test-align --set data=ett-h2-standardised --out runs/test-align-ett-h2 --resume

@@ -72,11 +72,25 @@ class SaitsSettings(LossSettings):
     """Imputation by SAITS (Du et al. 2023); of the encoder, d_st, layers and dropout are those of its blocks.
 
     ratio: share of a window that is hidden at each step of training. observed: weight of the reconstruction of visible
-    readings.
+    readings. per_place: a token holds the readings of one place, not of all, and all places share the weights.
     """
 
     ratio: float = Field(0.25, gt=0, lt=1)
     observed: float = Field(0.05, ge=0)
+    per_place: bool = False
+
+
+class VideoMaeSettings(LossSettings):
+    """Masked pixels of clips by VideoMAE (Tong et al. 2022); of the encoder, d_st and layers are those of its encoder.
+
+    ratio: share of the regions whose pixels are hidden in all frames. tubelet: frames of a token. decoder_width,
+    decoder_layers: of the decoder, which is smaller than the encoder.
+    """
+
+    ratio: float = Field(0.9, gt=0, lt=1)
+    tubelet: int = Field(2, ge=1)
+    decoder_width: int = Field(64, ge=4, multiple_of=4)
+    decoder_layers: int = Field(1, ge=1)
 
 
 class LossTerms(Settings):
@@ -92,7 +106,8 @@ class PretrainObjectives(LossTerms):
     """What `st2llm pretrain` minimises: the weighted sum of the terms that are given.
 
     regression: mean absolute (or squared) error of the hidden entries of fields. likelihood: the proper score of a
-    sequence head: nats of the next place or event, the energy score of a path. saits: alone, with a model of its own.
+    sequence head: nats of the next place or event, the energy score of a path. saits, videomae: alone, with a model of
+    their own.
     """
 
     regression: RegressionSettings | None = None
@@ -101,6 +116,7 @@ class PretrainObjectives(LossTerms):
     contrastive: ContrastiveSettings | None = None
     diffusion: DiffusionSettings | None = None
     saits: SaitsSettings | None = None
+    videomae: VideoMaeSettings | None = None
 
 
 class AlignmentObjectives(LossTerms):
@@ -132,9 +148,8 @@ class EarlierObjectives(Settings):
 
 
 OBJECTIVES_OF_KIND: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("graph", "grid", "video"), ("regression", "masked", "contrastive", "diffusion", "saits")
-    ),
+    **dict.fromkeys(("graph", "grid"), ("regression", "masked", "contrastive", "diffusion", "saits")),
+    "video": ("regression", "masked", "contrastive", "diffusion", "saits", "videomae"),
     "trajectory": ("likelihood", "masked", "contrastive", "diffusion"),
 }
 """What `objectives` of a predictor may name, by kind of data."""

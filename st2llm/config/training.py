@@ -178,6 +178,13 @@ class TaskRecipe(Recipe):
         return tasks.from_config(self.task)[0]
 
 
+_OWN_MODELS: Mapping[str, tuple[str, ...]] = {
+    "saits": ("d_st", "layers", "dropout"),
+    "videomae": ("d_st", "layers"),
+}
+"""Objectives that train a model of their own, with the settings of the encoder that are its sizes."""
+
+
 class PretrainRecipe(TaskRecipe):
     """A run of `st2llm pretrain`. validation: number of windows that choose the best state.
 
@@ -200,8 +207,9 @@ class PretrainRecipe(TaskRecipe):
             )
         if self.weighting != "fixed" and len(terms) < 2:
             raise ValueError(f"weighting: {self.weighting} combines several objectives, but there is one")
-        if self.objectives.saits:
-            self._check_saits()
+        for name, sizes in _OWN_MODELS.items():
+            if name in terms:
+                self._check_own_model(name, sizes)
         (name,) = self.task
         if name in ("next-place", "next-event") and set(terms) != {"likelihood"}:
             raise ValueError(f"{name} is trained by `objectives: {{likelihood: {{}}}}` alone")
@@ -212,12 +220,12 @@ class PretrainRecipe(TaskRecipe):
             )
         return self
 
-    def _check_saits(self) -> None:
-        own = EncoderSettings(**self.encoder.model_dump(include={"d_st", "layers", "dropout"}))
-        if set(self.objectives.given) != {"saits"} or self.init_from is not None or self.encoder != own:
+    def _check_own_model(self, name: str, sizes: tuple[str, ...]) -> None:
+        own = EncoderSettings(**self.encoder.model_dump(include=set(sizes)))
+        if set(self.objectives.given) != {name} or self.init_from is not None or self.encoder != own:
             raise ValueError(
-                "objectives.saits trains a model of its own: leave out other objectives and init_from, and of the "
-                "encoder give d_st, layers and dropout only"
+                f"objectives.{name} trains a model of its own: leave out other objectives and init_from, and of the "
+                f"encoder give {', '.join(sizes[:-1])} and {sizes[-1]} only"
             )
 
 

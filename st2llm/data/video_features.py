@@ -57,6 +57,28 @@ def region_values(frames: Frames, regions: tuple[int, int]) -> Float64[np.ndarra
     return values
 
 
+def pixel_values(
+    frames: Frames, regions: tuple[int, int], pixels: int
+) -> Float64[np.ndarray, "time node channel"]:
+    """The luma of `pixels` rows and columns of each region, row by row; regions row by row.
+
+    A frame with more pixels than that is averaged. Raises DataError where it has fewer.
+    """
+    raster = (regions[0] * pixels, regions[1] * pixels)
+    blocks = range(0, len(frames), _FRAMES_PER_BLOCK)
+    means = np.concatenate(
+        [region_means(luma(frames[start : start + _FRAMES_PER_BLOCK]), raster) for start in blocks]
+    )
+    split = means.reshape(len(frames), regions[0], pixels, regions[1], pixels).swapaxes(2, 3)
+    return split.reshape(len(frames), regions[0] * regions[1], pixels**2)
+
+
+def channels_of(pixels: int) -> tuple[str, ...]:
+    """The names of the values of a region: CHANNELS, or its pixels by row and column where it has values of them."""
+    sides = range(1, pixels + 1)
+    return tuple(f"pixel {row},{col}" for row in sides for col in sides) if pixels else CHANNELS
+
+
 def region_means(
     values: Float32[np.ndarray, "time row col"], regions: tuple[int, int]
 ) -> Float64[np.ndarray, "time node"]:

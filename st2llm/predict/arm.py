@@ -16,7 +16,7 @@ from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.retrieval import predict_from_neighbours
 from st2llm.types import Prediction, Sample, TrainingWindows
 
-PREDICTING_OBJECTIVES = frozenset({"regression", "likelihood", "masked", "saits"})
+PREDICTING_OBJECTIVES = frozenset({"regression", "likelihood", "masked", "saits", "videomae"})
 """Objectives that train a head whose output is a prediction."""
 
 

@@ -17,6 +17,7 @@ from st2llm.llm.local import LanguageModel, require_local
 from st2llm.model.arm import Arm, build_arm
 from st2llm.model.objectives.noise_schedule import NoiseSchedule
 from st2llm.model.objectives.saits import Saits
+from st2llm.model.objectives.videomae import VideoMae, VideoMaeSizes
 from st2llm.model.pretraining import FieldPretrainingModel, SequencePretrainingModel
 from st2llm.predict.preprocess import Preprocessor
 from st2llm.predict.preprocess.field import fit_field_preprocessor
@@ -87,13 +88,25 @@ def fit_pretraining_preprocessor(
 
 def build_pretraining_module(
     recipe: PretrainRecipe, shape: FieldShape | SequenceShape, sample: Sample
-) -> Arm | SequencePretrainingModel | FieldPretrainingModel | Saits:
+) -> Arm | SequencePretrainingModel | FieldPretrainingModel | Saits | VideoMae:
     """A fresh module: for sequences and classes an arm without a backbone, for fields an encoder with heads for whole
-    windows, or SAITS.
+    windows, SAITS or VideoMAE.
     """
     e = recipe.encoder
-    if recipe.objectives.saits and isinstance(shape, FieldShape) and not shape.classes:
-        return Saits(shape, width=e.d_st, layers=e.layers, dropout=e.dropout, seed=recipe.seed)
+    if (saits := recipe.objectives.saits) and isinstance(shape, FieldShape) and not shape.classes:
+        return Saits(
+            shape,
+            width=e.d_st,
+            layers=e.layers,
+            dropout=e.dropout,
+            seed=recipe.seed,
+            per_place=saits.per_place,
+        )
+    if (videomae := recipe.objectives.videomae) and isinstance(shape, FieldShape) and not shape.classes:
+        sizes = VideoMaeSizes(
+            e.d_st, e.layers, videomae.tubelet, videomae.decoder_width, videomae.decoder_layers
+        )
+        return VideoMae(shape, sizes, seed=recipe.seed)
     blueprint = make_blueprint(shape, sample, recipe.encoder, llm=None, up=Projection())
     contrastive, diffusion = recipe.objectives.contrastive, recipe.objectives.diffusion
     schedule = noise_schedule(diffusion) if diffusion else None

@@ -53,6 +53,8 @@ def pretraining_objective(
     if saits := settings.saits:
         scale = preprocessor.error_scale(sample)
         return SaitsObjective(scale, ratio=saits.ratio, observed=saits.observed)
+    if videomae := settings.videomae:
+        return MaskedReconstruction(NO_EDGES, policies=("tube",), ratio=videomae.ratio, squared=True)
     edges, terms = edges_of(sample), Terms()
     if settings.regression:
         terms["regression"] = (

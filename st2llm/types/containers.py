@@ -194,8 +194,9 @@ class Video(VideoConversions, ContainerDisplay):
 
     label: the class of the clip, or None. labels: all classes of the data set. caption: a text about the clip.
     regions: rows and columns of the coarse partition whose brightness and motion are the values of samples. asked: the
-    channels of these two that are to be predicted. part: 0 train, 1 validation, 2 test, where the source assigns whole
-    clips (classification); None where the split plan decides.
+    channels of these two that are to be predicted. pixels: where above 0, the values of a region are the brightness of
+    so many rows and columns of pixels, all to be predicted. part: 0 train, 1 validation, 2 test, where the source
+    assigns whole clips (classification); None where the split plan decides.
 
     Raises DataError for a clip without frames, or whose time does not advance.
     """
@@ -210,6 +211,7 @@ class Video(VideoConversions, ContainerDisplay):
     caption: str = ""
     regions: tuple[int, int] = (3, 3)
     asked: tuple[str, ...] = ("brightness",)
+    pixels: int = 0
     part: int | None = None
     split: SplitPlan = SplitPlan(0.7, 0.1, 0.2)
     description: str = ""

@@ -132,3 +132,14 @@ def test_colours_come_with_their_shares_the_largest_first():
     frame = picture((210, 20, 30), 10, 10).copy()
     frame[:3] = (30, 60, 200)
     assert video_features.named_colours(frame) == [("red", 0.7), ("blue", 0.3)]
+
+
+def test_pixels_of_a_region_are_the_means_of_their_part_of_the_frame_in_rows():
+    grey = np.arange(4 * 12, dtype=np.uint8).reshape(4, 12)
+    frames = np.repeat(grey[None, :, :, None], 3, axis=3)
+    got = video_features.pixel_values(frames, (1, 2), 2)  # 2 x 3 pixels of the frame to one of a region
+    expected = grey.reshape(2, 2, 4, 3).mean(axis=(1, 3))
+    assert got.shape == (1, 2, 4)
+    np.testing.assert_allclose(got[0, 0], expected[:, :2].ravel(), rtol=1e-5)
+    np.testing.assert_allclose(got[0, 1], expected[:, 2:].ravel(), rtol=1e-5)
+    assert video_features.channels_of(2) == ("pixel 1,1", "pixel 1,2", "pixel 2,1", "pixel 2,2")

@@ -11,6 +11,10 @@ import yaml
 
 import st2llm
 from st2llm.config.training import PretrainRecipe, SoftTokenRecipe
+from st2llm.data.windows.splits import evenly_spaced
+from st2llm.predict.baselines import fit_baseline
+from st2llm.predict.build import load_splits
+from st2llm.predict.checkpoint import load_predictor
 from st2llm.train.align import finetune
 from st2llm.train.pretrain import pretrain
 from st2llm.train.recipes import load_recipe
@@ -91,8 +95,36 @@ def test_a_system_learns_a_few_windows_by_heart(tmp_path, name, steps, lr):
 
 def test_saits_beats_a_straight_line(tmp_path):
     card = slice_card(tmp_path, places=12, steps=1200)
-    short = {"data": card, "split.stride": 1, "validation": 24, "budget.steps": 300, "encoder.d_st": 64}
+    short = {"data": card, "validation": 24, "budget.steps": 150}
     recipe = load_recipe(SYSTEMS / "saits.yaml", into=PretrainRecipe, changes=short)
     pretrain(recipe, tmp_path / "out")
     _, validation = losses(tmp_path / "out")
     assert min(validation) < 0.98 * validation[0]
+
+
+SMALL = {"encoder.d_st": 32, "budget.batch": 16, "budget.evaluations": 2, "validation": 16}
+NATIVE = {
+    "videomae": ("mean", {"split.stride": 4, "budget.steps": 60}),
+}
+"""Systems of their own weights: a null rule, and the settings that shorten the config."""
+
+
+def mean_errors(recipe: PretrainRecipe, out: Path, rule: str) -> tuple[float, float]:
+    """Mean absolute errors of the checkpoint and of a rule on 16 validation windows."""
+    splits = load_splits(recipe)
+    samples = list(evenly_spaced(splits.validation, 16))
+    errors = []
+    for predictor in (load_predictor(out), fit_baseline(rule, splits.train)):
+        answers = predictor.predict([sample.without_truth() for sample in samples])
+        gaps = [np.abs(a.value - s.truth)[s.wanted] for a, s in zip(answers, samples, strict=True)]
+        errors.append(float(np.nanmean(np.concatenate(gaps))))
+    return errors[0], errors[1]
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_system_of_its_own_weights_beats_a_null_rule(tmp_path, name):
+    rule, short = NATIVE[name]
+    recipe = load_recipe(SYSTEMS / f"{name}.yaml", into=PretrainRecipe, changes={**SMALL, **short})
+    pretrain(recipe, tmp_path / "out")
+    error, null = mean_errors(recipe, tmp_path / "out", rule)
+    assert error < 0.95 * null

@@ -27,8 +27,10 @@ class VideoCard(Card):
     captions by stem. size: the most rows and columns of a frame; frames are downscaled with their aspect ratio, never
     enlarged. fps: the most frames a second to keep. max_frames: the most frames of a clip to keep, from its start.
     regions: rows and columns of the partition whose brightness and motion are the values of samples. asked: which of
-    these two is predicted. parts: the part of whole clips in classification: one part for all, or patterns of stems by
-    part; by default shares of the clips in order of name, or with `split: {by: class}` of those of each class.
+    these two is predicted. pixels: the brightness of so many rows and columns of pixels of each region are the values
+    instead, and all of them are predicted. parts: the part of whole clips in classification: one part for all, or
+    patterns of stems by part; by default shares of the clips in order of name, or with `split: {by: class}` of those of
+    each class.
     """
 
     kind: Literal["video"]
@@ -40,6 +42,7 @@ class VideoCard(Card):
     max_frames: int | None = Field(None, ge=1)
     regions: tuple[int, int] = (3, 3)
     asked: list[Literal["brightness", "motion"]] = Field(["brightness"], min_length=1)
+    pixels: int = Field(0, ge=0)
     parts: PartName | dict[PartName, list[str]] | None = None
     side: SideRule | None = None
 

@@ -122,7 +122,7 @@ def build(card: VideoCard, files: dict[str, Path]) -> ContainerList[Video]:
 
 
 def clip_of(card: VideoCard, decoded: DecodedClip, described: ClipLabels, source: Provenance) -> Video:
-    """The clip of decoded frames. Raises DataError where the frames have fewer pixels than `regions`."""
+    """The clip of decoded frames. Raises DataError where frames are smaller than `regions`, or than their `pixels`."""
     _check_regions(card, described.id, decoded)
     return Video(
         name=card.name,
@@ -135,6 +135,7 @@ def clip_of(card: VideoCard, decoded: DecodedClip, described: ClipLabels, source
         caption=described.caption,
         regions=card.regions,
         asked=tuple(card.asked),
+        pixels=card.pixels,
         part=card.part_of(described.stem),
         split=card.plan(),
         description=card.description,
@@ -313,8 +314,8 @@ def _decoded_clip(
 
 def _check_regions(card: VideoCard, name: str, decoded: DecodedClip) -> None:
     try:
-        video_features.region_edges(decoded.frames.shape[1], card.regions[0])
-        video_features.region_edges(decoded.frames.shape[2], card.regions[1])
+        for side, parts in zip(decoded.frames.shape[1:3], card.regions, strict=True):
+            video_features.region_edges(side, parts * max(1, card.pixels))
     except DataError as error:
         raise DataError(f"{card.name}, {name}: {error}") from error
 

@@ -27,10 +27,14 @@ class ClipFeatures:
         self._values: dict[int, Float64[np.ndarray, "time node channel"]] = {}
 
     def values(self, clip: int) -> Float64[np.ndarray, "time node channel"]:
-        """Brightness and motion of each region at each frame; see `video_features.region_values`."""
+        """Brightness and motion of each region at each frame, or the brightness of its pixels; see `video_features`."""
         if clip not in self._values:
             video = self.clips[clip]
-            self._values[clip] = video_features.region_values(video.frames, video.regions)
+            self._values[clip] = (
+                video_features.pixel_values(video.frames, video.regions, video.pixels)
+                if video.pixels
+                else video_features.region_values(video.frames, video.regions)
+            )
         return self._values[clip]
 
     @cached_property
@@ -81,7 +85,10 @@ class ClipWindows(Sequence[Sample]):
         """A hash of the clips, the task and every span."""
         digest = hashlib.sha256(f"{self.task.name} {self.task.length}\n".encode())
         for clip in self.clips.clips:
-            digest.update(f"{clip.name} {clip.id} {clip.provenance.sha256} {len(clip.frames)}\n".encode())
+            pixels = f" {clip.regions} {clip.pixels}" if clip.pixels else ""
+            digest.update(
+                f"{clip.name} {clip.id} {clip.provenance.sha256} {len(clip.frames)}{pixels}\n".encode()
+            )
         digest.update(self.spans.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -89,7 +96,8 @@ class ClipWindows(Sequence[Sample]):
         video, raw = self.clips.clips[clip], self.clips.values(clip)[span]
         name = f"{video.name}/{video.id}/{span.start}"
         hidden = self.task.hidden(raw.shape, key=name)
-        wanted = hidden & np.isin(video_features.CHANNELS, video.asked)
+        asked = np.isin(video_features.CHANNELS, video.asked) if not video.pixels else True
+        wanted = hidden & asked
         classify = isinstance(self.task, Classify)
         time = np.rint(video.time_s[span] * 1000).astype(np.int64)
         documents = _documents(video, last_known_time(time, ~hidden, wanted))
@@ -256,9 +264,9 @@ def _side(video: Video, span: slice, hidden: np.ndarray, *, classify: bool) -> S
         labels=region_names(video.regions),
         neighbours=adjacent(video.regions),
         description=video.description,
-        quantity="brightness and motion",
+        quantity="brightness of pixels" if video.pixels else "brightness and motion",
         notes=(video.caption,) if video.caption and not classify else (),
-        channels=video_features.CHANNELS,
+        channels=video_features.channels_of(video.pixels),
         layout=_layout(video.regions),
         options=video.labels if classify else (),
         option_labels=tuple(label.replace("_", " ") for label in video.labels) if classify else (),

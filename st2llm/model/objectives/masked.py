@@ -18,17 +18,24 @@ TRAJECTORY_POLICIES = ("random", "span", "future")
 
 
 class MaskedReconstruction(SingleTermObjective):
-    """Mean absolute error, standardised, over hidden entries of whole windows; the mask is drawn anew at each
-    step.
+    """Mean absolute (or squared) error, standardised, over hidden entries of whole windows; the mask is drawn anew at
+    each step.
 
     policies: one is drawn for each step, as in UniST (Yuan et al. 2024). ratio: share of a window that is
-    hidden.
+    hidden. squared: as in MAE (He et al. 2022).
     """
 
     name = "masked"
 
-    def __init__(self, edges: Edges, *, policies: Sequence[str] = ("random",), ratio: float = 0.5) -> None:
-        self.edges, self.policies, self.ratio = edges, tuple(policies), ratio
+    def __init__(
+        self,
+        edges: Edges,
+        *,
+        policies: Sequence[str] = ("random",),
+        ratio: float = 0.5,
+        squared: bool = False,
+    ) -> None:
+        self.edges, self.policies, self.ratio, self.squared = edges, tuple(policies), ratio, squared
         for policy in self.policies:  # an unknown policy is refused now, not when it is drawn
             draw_mask(policy, ratio, (1, 2, 1), NO_EDGES, torch.Generator())
 
@@ -41,7 +48,8 @@ class MaskedReconstruction(SingleTermObjective):
         return {self.name: int(batch.valid.sum())}
 
     def totals(self, arm: nn.Module, batch: FieldBatch) -> dict[str, Tensor]:
-        return {self.name: ((arm(batch) - batch.target).abs() * batch.valid).sum()}
+        error = arm(batch) - batch.target
+        return {self.name: ((error**2 if self.squared else error.abs()) * batch.valid).sum()}
 
 
 class MaskedTrajectories(Likelihood):

@@ -61,13 +61,24 @@ class DiagonallyMaskedBlock(nn.Module):
 class Saits(nn.Module):
     """Imputes windows of a field: two blocks, the second of which reads what the first filled in, and their mixture.
 
-    width, layers, dropout: of each block. Unlike the authors' model, blocks correct a straight line between visible
-    readings, and positions are learned.
+    A token holds the readings of all places at a step; with `per_place`, those of one place, and all places share the
+    weights. width, layers, dropout: of each block. Unlike the authors' model, blocks correct a straight line between
+    visible readings, and positions are learned.
     """
 
-    def __init__(self, shape: FieldShape, *, width: int, layers: int, dropout: float, seed: int) -> None:
+    def __init__(
+        self,
+        shape: FieldShape,
+        *,
+        width: int,
+        layers: int,
+        dropout: float,
+        seed: int,
+        per_place: bool = False,
+    ) -> None:
         super().__init__()
-        readings = shape.nodes * shape.channels
+        self.per_place = per_place
+        readings = shape.channels if per_place else shape.nodes * shape.channels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.first, self.second = (
@@ -82,15 +93,26 @@ class Saits(nn.Module):
 
     def reconstructions(self, batch: FieldBatch) -> tuple[Float[Tensor, "batch time node channel"], ...]:
         """All entries as the first block, the second and their mixture reconstruct them, standardised."""
-        mask = batch.visible.to(batch.values.dtype).flatten(2)
-        line = interpolate(batch.values, batch.visible).flatten(2)
+        mask = self._tokens(batch.visible.to(batch.values.dtype))
+        line = self._tokens(interpolate(batch.values, batch.visible))
         first = line + self.first(line, mask)[0]
         filled = torch.where(mask > 0, line, first)
         correction, attention = self.second(filled, mask)
         second = line + correction
         share = torch.sigmoid(self.mix(torch.cat([mask, attention], dim=-1)))
         mixed = (1 - share) * first + share * second
-        return tuple(x.reshape(batch.values.shape) for x in (first, second, mixed))
+        return tuple(self._entries(x, batch) for x in (first, second, mixed))
+
+    def _tokens(self, x: Float[Tensor, "batch time node channel"]) -> Float[Tensor, "row time reading"]:
+        return x.transpose(1, 2).flatten(0, 1) if self.per_place else x.flatten(2)
+
+    def _entries(
+        self, x: Float[Tensor, "row time reading"], batch: FieldBatch
+    ) -> Float[Tensor, "batch time node channel"]:
+        if not self.per_place:
+            return x.reshape(batch.values.shape)
+        b, t, n, c = batch.values.shape
+        return x.reshape(b, n, t, c).transpose(1, 2)
 
 
 def interpolate(

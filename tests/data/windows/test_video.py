@@ -181,3 +181,15 @@ def test_regions_have_names_and_neighbours():
     assert region_names((1, 2)) == ("left", "right") and region_names((1, 1)) == ("whole picture",)
     assert region_names((4, 1))[3] == "row 4, column 1"
     assert adjacent((3, 3))[4] == ((1, 1.0), (3, 1.0), (5, 1.0), (7, 1.0)) and adjacent((1, 1)) == ((),)
+
+
+def test_the_pixels_of_hidden_regions_are_asked_for_and_no_frame_shows_them():
+    film = clip(regions=(3, 3), pixels=2)
+    sample = split_clips([film], tasks.krige(4, 0.9))[2][0]
+    assert sample.values.shape == (4, 9, 4) and sample.side.channels[1] == "pixel 1,2"
+    assert sample.wanted.any(axis=2).sum(axis=1).tolist() == [8] * 4
+    assert (sample.wanted == ~sample.visible).all() and not len(sample.side.frames)
+    expected = video_features.pixel_values(film.frames, (3, 3), 2)[32:36]
+    np.testing.assert_array_equal(sample.truth[sample.wanted], expected[sample.wanted])
+    (train, *_), (other, *_) = (split_clips([c], tasks.krige(4, 0.9)) for c in (film, clip(pixels=3)))
+    assert train.sha256 != other.sha256

@@ -1,5 +1,7 @@
 """SAITS starts from a straight line, estimates each step from the others, and learns what the line does not know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,19 @@ def test_parts_of_a_batch_add_up_to_the_loss_of_the_whole():
     parts = sum(objective.totals(arm, drawn.take(rows))["saits"] for rows in (range(7), range(7, len(drawn))))
     torch.testing.assert_close(whole, parts)
     assert objective.counts(drawn)["saits"] == drawn.valid.sum() > 0
+
+
+def test_by_place_no_place_depends_on_another_and_all_share_the_weights():
+    arm = model(per_place=True)
+    for block in (arm.first, arm.second):
+        torch.nn.init.normal_(block.leave.weight, generator=torch.Generator().manual_seed(2))
+    drawn = SaitsObjective(SCALE, ratio=0.4, observed=1.0).draw(batch(), torch.Generator().manual_seed(1))
+    whole = arm(drawn)
+    assert whole.shape == drawn.values.shape
+    for order in ([2, 0, 1], [0]):
+        names = ("values", "visible", "base", "target", "valid")
+        moved = replace(drawn, **{name: getattr(drawn, name)[:, :, order] for name in names})
+        torch.testing.assert_close(arm(moved), whole[:, :, order])
 
 
 @pytest.mark.slow
