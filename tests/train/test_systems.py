@@ -104,7 +104,7 @@ def test_saits_beats_a_straight_line(tmp_path):
 
 SMALL = {"encoder.d_st": 32, "budget.batch": 16, "budget.evaluations": 2, "validation": 16}
 NATIVE = {
-    "videomae": ("mean", {"split.stride": 4, "budget.steps": 60}),
+    "videomae": ("neighbours", {"split.stride": 4, "budget.steps": 60}),
 }
 """Systems of their own weights: a null rule, and the settings that shorten the config."""
 
@@ -114,7 +114,7 @@ def mean_errors(recipe: PretrainRecipe, out: Path, rule: str) -> tuple[float, fl
     splits = load_splits(recipe)
     samples = list(evenly_spaced(splits.validation, 16))
     errors = []
-    for predictor in (load_predictor(out), fit_baseline(rule, splits.train)):
+    for predictor in (load_predictor(out, name=recipe.id), fit_baseline(rule, splits.train)):
         answers = predictor.predict([sample.without_truth() for sample in samples])
         gaps = [np.abs(a.value - s.truth)[s.wanted] for a, s in zip(answers, samples, strict=True)]
         errors.append(float(np.nanmean(np.concatenate(gaps))))
