@@ -25,6 +25,8 @@ from st2llm.evaluate.run.runners.training_inputs import describe_fits, learning_
 from st2llm.evaluate.run.samples import without_truth
 from st2llm.evaluate.run_folder.store import RunStore
 from st2llm.model.arm import state_sha256
+from st2llm.model.objectives.saits import Saits
+from st2llm.model.objectives.videomae import VideoMae
 from st2llm.predict.arm import ObjectivesPredictor
 from st2llm.predict.build import build_pretraining_module, fit_pretraining_preprocessor
 from st2llm.predict.preprocess import Preprocessor
@@ -108,7 +110,7 @@ class ObjectivesRunner:
             "validation": validation_score(inputs, validation),
             **describe_fits([run.last for run in runs], chosen.last),
             "training": self._describe(job, chosen, len(windows)),
-            "encoder_sha256": state_sha256(self._module(recipes, preprocessor).encoder),
+            **_encoder_hash(self._module(recipes, preprocessor)),
             "cost": _cost(chosen, preprocessor, test, meter).to_json(),
         }
         table = prediction_table(inputs, predictor, test, predictions)
@@ -228,6 +230,16 @@ def _shares(predictor: PredictorSettings, steps: int) -> list[int]:
         return [steps]
     before = min(max(1, math.floor(predictor.set.first.share * steps)), max(1, steps - 1))
     return [before, max(1, steps - before)]
+
+
+def _encoder_hash(module: nn.Module) -> dict[str, str]:
+    """The hash of an untrained encoder, which arms of a seed share; nothing for systems with weights of their own."""
+    encoder = getattr(module, "encoder", None)
+    return (
+        {}
+        if isinstance(module, Saits | VideoMae) or encoder is None
+        else {"encoder_sha256": state_sha256(encoder)}
+    )
 
 
 def _cost(run: _Run, preprocessor: Preprocessor, test: Sequence[Sample], meter: Meter) -> Cost:

@@ -142,3 +142,19 @@ def test_a_weighting_of_a_single_objective_is_refused_before_anything_trains(car
 def test_keeping_arms_that_are_trained_by_objectives_is_refused(card, tmp_path):
     with pytest.raises(ConfigError, match="`st2llm pretrain` with the same objectives"):
         st2llm.compare(suite(card, ["both"]), out=tmp_path, progress=False, save_arms=True)
+
+
+@pytest.mark.slow
+def test_a_system_of_its_own_weights_takes_part(card, tmp_path):
+    """Caught: SAITS crashed after its training, since it has no encoder that others share."""
+    saits = {"objectives": {"saits": {"ratio": 0.25}}}
+    content = suite(card, [], task={"impute": {"length": 24, "share": 0.25}}, seeds=[0])
+    content["encoder"] = {"d_st": 8, "layers": 1}
+    content["predictors"] = [
+        {"name": "linear", "family": "baseline"},
+        {"name": "saits", "family": "primitive", "backbone": "none", "set": saits},
+    ]
+    records = st2llm.compare(content, out=tmp_path / "run", progress=False).records
+    assert all(record["metrics"]["mae"] for record in records if record["predictor"] == "saits")
+    assert "saits" in {record["predictor"] for record in records}
+    assert not json.loads((tmp_path / "run" / "run.json").read_text())["encoder_sha256"]
