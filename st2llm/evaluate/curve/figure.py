@@ -24,6 +24,8 @@ _BANDED = ("primitive", "random", "soft", "text")
 _MOST_PANELS = 5
 _LEGEND_ROW_IN, _HANDLE_IN, _LETTER_IN = 0.17, 0.6, 0.075
 """Inches of a row of the legend, of the line beside a label, and of a letter."""
+_TICK_LETTERS = 56
+"""Letters of all labels of an axis that stand beside each other; longer ones are turned."""
 _CEILING = 1.15
 """Where a rule reaches this many times the bands of all trained arms, it leaves the panel."""
 
@@ -181,6 +183,11 @@ def _label_axis(axes: Axes, rows: Sequence[CurveRow], places: Mapping[Any, float
         axes.set_xscale("log")
         axes.set_xlim(min(places.values()) / 1.25, max(places.values()) * 1.6)
     axes.xaxis.set_major_locator(FixedLocator(list(places.values())))
-    axes.xaxis.set_major_formatter(FixedFormatter([str(value) for value in places]))
+    labels = [str(value).replace("/", " to\n") for value in places]
+    axes.xaxis.set_major_formatter(FixedFormatter(labels))
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    if longest * len(labels) > _TICK_LETTERS:
+        for label in axes.get_xticklabels():
+            label.set(rotation=20, ha="right", rotation_mode="anchor")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(next(iter(rows[0].at)))
