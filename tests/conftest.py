@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ if "ST2LLM_DATA" not in os.environ and _SHARED.is_dir():
 
 # No test is answered from an earlier one's cache of answers, and none leaves answers in the user's own file.
 os.environ["ST2LLM_ANSWERS"] = "off"
+
+# A shell that starts the tests in the background lets them and their children ignore Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A property does not fail because the machine is busy.
 settings.register_profile("st2llm", deadline=None)
