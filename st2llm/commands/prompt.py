@@ -151,7 +151,7 @@ def task_for(
 
 
 _LENGTH_KEYS: Mapping[str, tuple[str, ...]] = {
-    "--history": ("history", "length"),
+    "--history": ("length", "history"),
     "--horizon": ("horizon", "span"),
 }
 """The fields of a task that an option sets: the first of them that the task has."""

@@ -1,5 +1,7 @@
 """`st2llm prompt` on every kind and task: the sample that it picks and what it prints."""
 
+from dataclasses import replace
+
 import pytest
 from support import five_kinds
 
@@ -149,6 +151,12 @@ def test_the_task_is_the_templates_with_the_settings_of_the_card(word, given, ta
 def test_the_card_decides_where_it_names_the_task():
     assert task_for("next-event", DATA["event"]) == tasks.next_event(5)
     assert task_for("next-event", DATA["event"], 9) == tasks.next_event(9)
+
+
+def test_the_length_of_a_card_s_own_mask_is_its_window():
+    """Caught: --history of a kriging task was taken for the history before its hidden steps, and refused."""
+    graph = replace(DATA["graph"], default_task={"krige": {"length": 1, "share": 0.5}})
+    assert task_for("krige", graph, 12) == tasks.krige(12, 0.5)
 
 
 def test_without_a_task_in_the_card_history_and_horizon_are_asked_for():

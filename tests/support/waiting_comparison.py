@@ -59,6 +59,7 @@ class WaitingComparison:
         if hasattr(self, "process"):
             self.process.kill()
             self.process.wait()
+            self.process.stderr.close()
 
     @property
     def path(self) -> str:

@@ -178,7 +178,7 @@ class VideoSerializer:
         wanted = sample.wanted_channels
         if len(wanted) != 1:
             raise DataError(
-                f"{sample.id} asks for {len(wanted)} of {', '.join(CHANNELS)}, but a prompt asks for one of them. Set "
+                f"{sample.id} asks for {len(wanted)} channels, but a prompt asks for one of {', '.join(CHANNELS)}. Set "
                 f"`asked` in the data card to one, or Video.asked."
             )
         return channel_name(sample, wanted[0])

@@ -154,7 +154,7 @@ def test_motion_can_be_asked_for_and_is_named():
 
 
 def test_asking_for_both_channels_at_once_is_refused():
-    with pytest.raises(DataError, match="a prompt asks for one of them"):
+    with pytest.raises(DataError, match="asks for 2 channels, but a prompt asks for one of"):
         load_prompt("video/forecast").render(asked("forecast", [clip(asked=("brightness", "motion"))]))
 
 
