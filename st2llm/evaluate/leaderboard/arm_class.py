@@ -18,7 +18,7 @@ _BY_BACKBONE = {
 CLASSES: Mapping[str, str] = {
     "rule": "repeats, counts or averages what was seen",
     "ridge": "ridge regression in closed form",
-    "ridge on texts": "ridge regression from texts to what a rule leaves over",
+    "ridge on texts": "ridge regression from words or sentence embeddings of texts to what a rule leaves over",
     "other fit": "another baseline that is fitted: nearest windows, neighbours, logistic regression, ETAS",
     "native": "the encoder and its head, without a language model",
     "attention": "the same with one attention block",
@@ -26,6 +26,7 @@ CLASSES: Mapping[str, str] = {
     "other native": "another model that is trained without a language model",
     "random LLM": "the LLM's architecture with random weights",
     "frozen LLM": "soft tokens into a frozen LLM",
+    "LLM on texts": "ridge regression from an LLM's states of texts to what a rule leaves over",
     "tuned LLM": "soft tokens into an LLM with LoRA adapters",
     "text": "a prompt with numbers as text",
     "control": "an arm that reads shuffled documents",
@@ -41,7 +42,9 @@ def arm_class(record: Record, settings: Mapping[str, Any]) -> str:
     if settings.get("documents") == "shuffled":
         return CONTROL
     if record.text_features:
-        return "random LLM" if record.backbone == "llm-random" else "ridge on texts"
+        if record.backbone is None:
+            return "ridge on texts"
+        return "random LLM" if record.backbone == "llm-random" else "LLM on texts"
     if record.family == "text":
         return "text"
     if record.family == "baseline":

@@ -289,6 +289,7 @@ _PHRASES = {
     "other native": "another native model",
     "random LLM": "an LLM with random weights",
     "frozen LLM": "a frozen LLM with soft tokens",
+    "LLM on texts": "a ridge on an LLM's states of texts",
     "tuned LLM": "a tuned LLM with soft tokens",
     "text": "a prompted LLM",
 }

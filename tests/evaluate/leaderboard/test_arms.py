@@ -86,7 +86,8 @@ def test_a_run_without_a_rule_has_no_gain_over_one(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "settings", "expected"),
     [
-        ({}, {}, "ridge on texts"),
+        ({}, {}, "LLM on texts"),
+        ({"backbone": None}, {}, "ridge on texts"),
         ({"backbone": "llm-random"}, {}, "random LLM"),
         ({}, {"documents": "shuffled"}, "control"),
         ({"text_features": None}, {}, "frozen LLM"),
