@@ -6,6 +6,7 @@ from typing import Any
 
 from st2llm.config.predictors import GroupSettings
 from st2llm.evaluate.curve.pairs import Pair, mean_validation
+from st2llm.evaluate.curve.points import cover_all
 from st2llm.evaluate.curve.rows import CurveRow, by_predictor
 from st2llm.evaluate.report.formats import format_gain, format_gain_interval, metric_name
 from st2llm.evaluate.run_folder.record import Gain
@@ -24,7 +25,7 @@ def answer(rows: Sequence[CurveRow], pairs: Sequence[Pair], groups: GroupSetting
     arms, (axes, span) = by_predictor(rows), describe_range(rows)
     if groups is not None and any(row.gain_group for row in rows):
         return f"{_group_sentence(rows, groups.label)} {_range_sentence(rows, span)}"
-    if all(axis.partition(".")[0] in _DRIFT for axis in rows[0].at) and any(row.change for row in rows):
+    if cover_all(_DRIFT, rows[0].at) and any(row.change for row in rows):
         return f"{_kept_sentence(rows, arms)} {_range_sentence(rows, span)}"
     if pairs and pairs[0].crossing is not None:
         return f"{_crossing_sentence(pairs[0], arms, axes)} {_range_sentence(rows, span)}"
@@ -150,7 +151,7 @@ def _kept_sentence(rows: Sequence[CurveRow], arms: Mapping[str, list[CurveRow]])
     best = sorted(rules, key=lambda name: mean_validation(arms[name]))[:1]
     told = [name for name, own in arms.items() if own[0].trained] + best
     count = len(arms[told[0]])
-    dosed = all(axis.partition(".")[0] == "shift" for axis in rows[0].at)
+    dosed = cover_all(("shift",), rows[0].at)
     at = (
         count - 1
         if dosed

@@ -22,8 +22,8 @@ _SHADES = {"baseline": ("#6b7280", "#a3aab5", "#3f4650", "#c4b5a0", "#8d9db6")}
 _DASHES = ("-", "--", ":", "-.")
 _BANDED = ("primitive", "random", "soft", "text")
 _MOST_PANELS = 5
-_LEGEND_ROW_IN, _HANDLE_IN, _LETTER_IN = 0.17, 0.6, 0.075
-"""Inches of a row of the legend, of the line beside a label, and of a letter."""
+_HEIGHT_IN, _LEGEND_ROW_IN, _HANDLE_IN, _LETTER_IN = 4.3, 0.17, 0.6, 0.075
+"""Inches of a figure with a legend of two rows, of a row of it, of the line beside a label, and of a letter."""
 _TICK_LETTERS = 56
 """Letters of all labels of an axis that stand beside each other; longer ones are turned."""
 _CEILING = 1.15
@@ -42,7 +42,7 @@ def draw_curve(
     with matplotlib.rc_context(style):
         gains = 1 if len(panels) == 1 and pairs else 0
         count = len(panels) + gains
-        figure = Figure(figsize=(4.6 * count if count < 3 else 3.4 * count, 4.3), layout="constrained")
+        figure = Figure(figsize=(4.6 * count if count < 3 else 3.4 * count, _HEIGHT_IN), layout="constrained")
         FigureCanvasAgg(figure)
         figure.set_facecolor("white")
         axes = np.atleast_1d(figure.subplots(1, count))
@@ -54,7 +54,7 @@ def draw_curve(
         handles, labels = axes[0].get_legend_handles_labels()
         columns = _legend_columns(labels, float(figure.get_figwidth()))
         rows_of_legend = -(-len(labels) // columns)
-        figure.set_figheight(4.3 + _LEGEND_ROW_IN * max(rows_of_legend - 2, 0))
+        figure.set_figheight(_HEIGHT_IN + _LEGEND_ROW_IN * max(rows_of_legend - 2, 0))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         figure.savefig(path, format=form, dpi=160, metadata={"Date": None} if form == "svg" else None)
 

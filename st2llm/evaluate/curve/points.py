@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,16 @@ class Point:
     at: Mapping[str, Any]
     suite: Suite
     folder: Path
+
+
+def covers(keys: Iterable[str], axis: str) -> bool:
+    """Whether an axis is one of these settings of a suite, or one inside them: `shift` covers `shift.strength`."""
+    return any(axis == key or axis.startswith(f"{key}.") for key in keys)
+
+
+def cover_all(keys: Collection[str], axes: Iterable[str]) -> bool:
+    """Whether these settings cover every axis."""
+    return all(covers(keys, axis) for axis in axes)
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class CurvePlan:
     @property
     def tests_other_windows(self) -> bool:
         """Whether the points differ in the test windows of the same data alone, such as by `windows.period`."""
-        return all(axis.partition(".")[0] == "windows" for axis in self.settings.by_axis)
+        return cover_all(("windows",), self.settings.by_axis)
 
 
 def plan_curves(

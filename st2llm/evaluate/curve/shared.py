@@ -6,7 +6,7 @@ from functools import partial
 
 from st2llm.config.predictors import PredictorSettings
 from st2llm.config.suite import Suite
-from st2llm.evaluate.curve.points import Point
+from st2llm.evaluate.curve.points import Point, cover_all, covers
 from st2llm.evaluate.run.job import job_key
 from st2llm.evaluate.run_folder import resumption
 from st2llm.files import write_atomically
@@ -62,10 +62,10 @@ def share(first: Point, point: Point) -> None:
     changed = [axis for axis, value in point.at.items() if value != first.at[axis]]
     for key in shared_keys(point, changed):
         resumption.copy(first.folder, key, point.folder)
-    if all(_covers(TEST_ALONE, axis) for axis in changed):
+    if cover_all(TEST_ALONE, changed):
         for key in _trained_keys(point):
             resumption.lend(first.folder, key, point.folder)
-    if all(_covers(_KEEPS_ENCODER, axis) for axis in changed):
+    if cover_all(_KEEPS_ENCODER, changed):
         _copy_encoders(first, point)
 
 
@@ -75,7 +75,7 @@ def keeps_arms(axes: Collection[str], suite: Suite) -> bool:
     Predictors with objectives or data of their own are not kept; where a suite has one, all are trained at each point.
     """
     own = any(predictor.set.has_own_training for predictor in suite.predictors)
-    return not own and any(_covers(TEST_ALONE, axis) for axis in axes)
+    return not own and any(covers(TEST_ALONE, axis) for axis in axes)
 
 
 def _trained_keys(point: Point) -> list[str]:
@@ -103,12 +103,8 @@ def shared_keys(point: Point, changed: Collection[str]) -> list[str]:
 
 
 def _depends(predictor: PredictorSettings, axis: str) -> bool:
-    known = next((key for key in _DEPENDS_ON if _covers((key,), axis)), None)
+    known = next((key for key in _DEPENDS_ON if covers((key,), axis)), None)
     return True if known is None else _DEPENDS_ON[known](predictor)
-
-
-def _covers(keys: Collection[str], axis: str) -> bool:
-    return any(axis == key or axis.startswith(f"{key}.") for key in keys)
 
 
 def _copy_encoders(first: Point, point: Point) -> None:

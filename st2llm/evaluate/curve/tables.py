@@ -6,6 +6,7 @@ from typing import Any
 
 from st2llm.evaluate.curve.answer import crossing_text, gain_text
 from st2llm.evaluate.curve.pairs import Pair
+from st2llm.evaluate.curve.points import cover_all
 from st2llm.evaluate.curve.rows import CurveRow, by_predictor
 from st2llm.evaluate.report.formats import (
     MISSING,
@@ -75,7 +76,7 @@ def tables_of(rows: Sequence[CurveRow], pairs: Sequence[Pair], unit: str) -> lis
 
 
 def _about_change(rows: Sequence[CurveRow]) -> str:
-    if all(axis.partition(".")[0] == "windows" for axis in rows[0].at):
+    if cover_all(("windows",), rows[0].at):
         return (
             "Each predictor against itself at the first point, which has other test windows: negative is a loss. The "
             "errors of the two count as independent."

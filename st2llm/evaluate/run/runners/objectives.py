@@ -232,14 +232,9 @@ def _shares(predictor: PredictorSettings, steps: int) -> list[int]:
     return [before, max(1, steps - before)]
 
 
-def _encoder_hash(module: nn.Module) -> dict[str, str]:
+def _encoder_hash(module: Any) -> dict[str, str]:
     """The hash of an untrained encoder, which arms of a seed share; nothing for systems with weights of their own."""
-    encoder = getattr(module, "encoder", None)
-    return (
-        {}
-        if isinstance(module, Saits | VideoMae) or encoder is None
-        else {"encoder_sha256": state_sha256(encoder)}
-    )
+    return {} if isinstance(module, Saits | VideoMae) else {"encoder_sha256": state_sha256(module.encoder)}
 
 
 def _cost(run: _Run, preprocessor: Preprocessor, test: Sequence[Sample], meter: Meter) -> Cost:
