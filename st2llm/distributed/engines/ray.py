@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ray import cloudpickle
 
-from st2llm.distributed.engines.ray_driver import CONTINUE
+from st2llm.distributed.engines.ray_driver import CONTINUE, GONE
 from st2llm.distributed.placement import Placement
 from st2llm.distributed.units import Unit
 from st2llm.distributed.worker import JobResult, WorkerContext
@@ -91,8 +91,8 @@ class _DriverProcess:
         except (EOFError, OSError) as error:
             status = self._process.wait()
             raise EngineError(
-                f"The Ray of {self.address} is gone: its head or the node of this machine has ended, and Ray has ended "
-                f"its driver with them (status {status}; its messages are in /tmp/ray/session_latest/logs). {CONTINUE}"
+                f"The Ray of {self.address} {GONE}, and Ray has ended its driver with them (status {status}; its "
+                f"messages are in /tmp/ray/session_latest/logs). {CONTINUE}"
             ) from error
         if isinstance(answer, Exception):
             raise answer

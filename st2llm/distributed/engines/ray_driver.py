@@ -29,6 +29,7 @@ from st2llm.errors import EngineError
 _CONNECT_S = 5.0
 _PROBE_EVERY_S, _GONE_AFTER_S = 1.0, 8.0
 """The head is asked so often whether it is there, and is gone when it has not answered for so long."""
+GONE = "is gone: its head or the node of this machine has ended"
 CONTINUE = "What has finished is kept: continue with --resume when it is back, or without --on."
 _LOST = (
     exceptions.WorkerCrashedError,
@@ -49,7 +50,8 @@ class RayDriver:
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
         _connect(placement)
-        self.head = _Head(str(ray.get_runtime_context().gcs_address))
+        context = ray.get_runtime_context()
+        self.head, self.node = _Head(str(context.gcs_address)), str(context.get_node_id())
         try:
             self.gpus, cpus = self._resources(ray.cluster_resources())
         except EngineError:
@@ -87,6 +89,9 @@ class RayDriver:
             return result
         except _LOST as error:
             self.head.check(now=True)
+            if self.node in str(error):  # Ray is about to end this process as well
+                self.head.gone = True
+                raise EngineError(f"The Ray of {self.head.address} {GONE}. {CONTINUE}") from error
             raise LostWorkerError(_first_line(error)) from error
         except exceptions.RayError as error:
             raise EngineError(f"A worker of Ray could not run a job: {_last_line(error)}") from error
@@ -133,7 +138,7 @@ class _Head:
             if now or self.now() - self._answered > _GONE_AFTER_S:
                 self.gone = True
                 raise EngineError(
-                    f"The head of Ray at {self.address} does not answer any more ({error}). {CONTINUE}"
+                    f"The Ray of {self.address} {GONE}, for it does not answer any more ({error}). {CONTINUE}"
                 ) from error
 
 

@@ -8,7 +8,7 @@ pytest.importorskip("ray", reason="needs the extra `ray`")
 
 from st2llm.distributed.engine import LostWorkerError
 from st2llm.distributed.engines import ray_driver
-from st2llm.distributed.engines.ray_driver import _Head, _last_line, serve
+from st2llm.distributed.engines.ray_driver import RayDriver, _Head, _last_line, serve
 from st2llm.distributed.placement import parse_placement
 from st2llm.errors import EngineError
 
@@ -31,6 +31,27 @@ def test_a_head_is_gone_after_eight_seconds_without_an_answer_and_at_once_where_
     assert head.gone
     with pytest.raises(EngineError, match="does not answer any more"):
         _Head("head:1", lambda: 0.0).check(now=True)
+
+
+@pytest.mark.parametrize(
+    ("node", "gone"),
+    [("node ID: 4a. This can happen if its raylet crashed", True), ("node ID: 5b.", False)],
+)
+def test_a_task_that_was_lost_with_the_node_of_the_driver_is_the_end_of_the_run(monkeypatch, node, gone):
+    """Caught: "The job is run again" before the message that Ray is gone."""
+    driver = RayDriver.__new__(RayDriver)
+    driver.node, driver._tasks = "4a", ["task"]
+    driver.head = _Head("head:1", lambda: 0.0)
+    monkeypatch.setattr(ray_driver, "_check_answers", lambda address: None)
+
+    def lost(task):
+        raise ray_driver.exceptions.WorkerCrashedError(node)
+
+    monkeypatch.setattr(ray_driver.exceptions.WorkerCrashedError, "__str__", lambda self: self.args[0])
+    monkeypatch.setattr(ray_driver.ray, "get", lost)
+    with pytest.raises(EngineError if gone else LostWorkerError, match="is gone: its head" if gone else "5b"):
+        driver.result(0)
+    assert driver.head.gone == gone
 
 
 class _FakeDriver:
